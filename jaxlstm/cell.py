@@ -1,0 +1,59 @@
+"""One step forward: the equations [F1] to [F7], and nothing else.
+
+    z_t  = x_t U + h_{t-1} W + b                                    [F1]
+    i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)              [F2] [F3] [F4]
+    g    = phi(z_g)                                                 [F5]
+    c_t  = f * c_{t-1} + i * g                                      [F6]
+    h_t  = o * psi(c_t)                                             [F7]
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxlstm.types import Activations, LSTMParams, LSTMState
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda z: z,
+}
+
+
+class Gates(NamedTuple):
+    """The activated gates of one step or of many, each [..., H]."""
+
+    input: Float[Array, "*B H"]
+    forget: Float[Array, "*B H"]
+    candidate: Float[Array, "*B H"]
+    output: Float[Array, "*B H"]
+
+
+def gate_values(z: Float[Array, "*B 4*H"], activations: Activations) -> Gates:
+    """The gates from their pre-activations ``z`` [..., 4H]: [F2] to [F5]."""
+    z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=-1)
+    return Gates(
+        input=jax.nn.sigmoid(z_i),  # [F2]
+        forget=jax.nn.sigmoid(z_f),  # [F3]
+        candidate=ACTIVATIONS[activations.candidate](z_g),  # [F5]
+        output=jax.nn.sigmoid(z_o),  # [F4]
+    )
+
+
+def next_state(gates: Gates, c_tm1: Float[Array, "*B H"], activations: Activations) -> LSTMState:
+    """The state that the gates make of the previous cell state: [F6] and [F7]."""
+    i, f, g, o = gates
+    c = f * c_tm1 + i * g  # [F6]
+    h = o * ACTIVATIONS[activations.cell](c)  # [F7]
+    return LSTMState(hidden=h, cell=c)
+
+
+def cell_step(
+    params: LSTMParams, state: LSTMState, x_t: Float[Array, "*B D"], activations: Activations
+) -> LSTMState:
+    """One whole step, [F1] to [F7], without checks."""
+    z = x_t @ params.input_kernel + state.hidden @ params.recurrent_kernel + params.bias  # [F1]
+    return next_state(gate_values(z, activations), state.cell, activations)

@@ -1,0 +1,98 @@
+"""The LSTM's calculus, all of it: six diagonals and what is linear in them.
+
+Only the pointwise map ``(z_t, c_{t-1}) -> (c_t, h_t)`` needs calculus; around it stand matrix products and
+their transposes. Differentiating [F2] to [F7], one line for each diagonal:
+
+    dc/dz_i     = g * i (1 - i)                                     [D1]
+    dc/dz_f     = c_{t-1} * f (1 - f)                               [D2]
+    dc/dz_g     = i * phi'(z_g)                                     [D3]
+    dc/dc_{t-1} = f                                                 [D4]
+    dh/dz_o     = psi(c_t) * o (1 - o)                              [D5]
+    dh/dc       = o * psi'(c_t)                                     [D6]
+
+None of them holds a cotangent or a recursion, so they are computed for one step or for all steps at once.
+Every derivative of the activations is written in the activation's own value: tanh' = (1 + tanh)(1 - tanh),
+sigmoid' = sigmoid (1 - sigmoid), identity' = 1.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxlstm.cell import ACTIVATIONS, Gates
+from jaxlstm.types import Activations
+
+DERIVATIVES_BY_VALUE: dict[str, Callable[[Array], Array]] = {
+    "tanh": lambda y: (1 + y) * (1 - y),
+    "sigmoid": lambda y: y * (1 - y),
+    "identity": jnp.ones_like,
+}
+
+
+class CellDerivatives(NamedTuple):
+    """The six diagonals, each [..., H]: ``dc_dzi`` is the diagonal of dc_t/dz_i, and so on."""
+
+    dc_dzi: Float[Array, "*B H"]
+    dc_dzf: Float[Array, "*B H"]
+    dc_dzg: Float[Array, "*B H"]
+    dc_dc_tm1: Float[Array, "*B H"]
+    dh_dzo: Float[Array, "*B H"]
+    dh_dc: Float[Array, "*B H"]
+
+
+def cell_derivatives(
+    gates: Gates, c_tm1: Float[Array, "*B H"], c: Float[Array, "*B H"], activations: Activations
+) -> CellDerivatives:
+    """The six diagonals [D1] to [D6] at the given gates, previous cell state and cell state.
+
+    Args:
+        gates: the activated gates, each [..., H].
+        c_tm1: the cell state before the step, [..., H].
+        c: the cell state after the step, [..., H].
+        activations: phi and psi.
+    """
+    i, f, g, o = gates
+    sigmoid_prime = DERIVATIVES_BY_VALUE["sigmoid"]
+    phi_prime = DERIVATIVES_BY_VALUE[activations.candidate]
+    psi_prime = DERIVATIVES_BY_VALUE[activations.cell]
+    psi_c = ACTIVATIONS[activations.cell](c)
+    return CellDerivatives(
+        dc_dzi=g * sigmoid_prime(i),  # [D1]
+        dc_dzf=c_tm1 * sigmoid_prime(f),  # [D2]
+        dc_dzg=i * phi_prime(g),  # [D3]
+        dc_dc_tm1=f,  # [D4]
+        dh_dzo=psi_c * sigmoid_prime(o),  # [D5]
+        dh_dc=o * psi_prime(psi_c),  # [D6]
+    )
+
+
+def cell_vjp(
+    derivatives: CellDerivatives, d_h: Float[Array, "*B H"], d_c: Float[Array, "*B H"]
+) -> tuple[Float[Array, "*B 4*H"], Float[Array, "*B H"]]:
+    """Pulls cotangents back through the pointwise map of one step.
+
+        d_c       += d_h * dh/dc                                                        [B1]
+        d_z        = [d_c * dc/dz_i, d_c * dc/dz_f, d_c * dc/dz_g, d_h * dh/dz_o]       [B2]
+        d_c_{t-1}  = d_c * dc/dc_{t-1}                                                  [B3]
+
+    Args:
+        derivatives: the six diagonals of the step.
+        d_h: cotangent of h_t, [..., H].
+        d_c: cotangent of c_t from everything after the step but h_t, [..., H].
+
+    Returns:
+        d_z [..., 4H] and d_c_{t-1} [..., H].
+    """
+    d_c = d_c + d_h * derivatives.dh_dc  # [B1]
+    d_z = jnp.concatenate(  # [B2]
+        [
+            d_c * derivatives.dc_dzi,
+            d_c * derivatives.dc_dzf,
+            d_c * derivatives.dc_dzg,
+            d_h * derivatives.dh_dzo,
+        ],
+        axis=-1,
+    )
+    return d_z, d_c * derivatives.dc_dc_tm1  # [B3]

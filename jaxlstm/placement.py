@@ -1,0 +1,56 @@
+"""Where arrays live: what a hand-written VJP must say that autodiff says by itself.
+
+Inside ``jax.shard_map`` an array either varies over the mesh axes or is the same on every device, and a
+custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes a product that
+contracts a sharded batch must name the sharding of its result.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+
+def vary_together(tree: Any) -> Any:
+    """Casts every array of ``tree`` to vary over all mesh axes that any of them varies over.
+
+    JAX transposes the cast to the sum over those axes, which is the gradient of a replicated array. The
+    identity outside ``shard_map``.
+    """
+    varying = frozenset[str]().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(tree)))
+
+    def cast(leaf: Array) -> Array:
+        missing = tuple(sorted(varying - _varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying_axes(leaf: Array) -> frozenset[str]:
+    return jax.typeof(leaf).manual_axis_type.varying
+
+
+def sum_of_outer_products(
+    rows: Float[Array, "*T M"], columns: Float[Array, "*T N"], like: Float[Array, "M N"]
+) -> Float[Array, "M N"]:
+    """The sum over all leading axes of ``rows' columns`` [M, N], sharded like ``like``.
+
+    One large product that contracts time and batch together: the form of every weight gradient.
+    """
+    leading = tuple(range(rows.ndim - 1))
+    return jax.lax.dot_general(
+        rows,
+        columns,
+        dimension_numbers=((leading, leading), ((), ())),
+        out_sharding=jax.typeof(like).sharding,
+    )
+
+
+def zeros_along_batch(inputs: Float[Array, "T B D"], size: int) -> Float[Array, "B size"]:
+    """Zeros [B, size] of the inputs' dtype, their batch axis sharded as the inputs' is."""
+    sharding = jax.typeof(inputs).sharding
+    batch = PartitionSpec(sharding.spec[1], None)
+    shape = (inputs.shape[1], size)
+    return jnp.zeros(shape, inputs.dtype, out_sharding=NamedSharding(sharding.mesh, batch))

@@ -1,0 +1,287 @@
+"""The LSTM over time: ``step``, ``lstm`` with its hand-written VJP, and ``lstm_autodiff``, its oracle.
+
+Forward, a ``lax.scan`` of the cell. Backward, with the six diagonals of all steps at once, a reverse scan
+whose body is [B1] to [B4], then the weight gradients as large products:
+
+    d_c       += d_h * dh/dc                                                        [B1]
+    d_z        = [d_c * dc/dz_i, d_c * dc/dz_f, d_c * dc/dz_g, d_h * dh/dz_o]       [B2]
+    d_c_{t-1}  = d_c * dc/dc_{t-1}                                                  [B3]
+    d_h_{t-1}  = d_z W'                                                             [B4]
+    d_W        = sum_t h_{t-1}' d_z                                                 [B5]
+    d_U        = sum_t x_t' d_z                                                     [B6]
+    d_b        = sum_t d_z                                                          [B7]
+    d_x_t      = d_z U'                                                             [B8]
+
+Lengths and resets act on the state before and after a step, the same way forward and backward.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jaxlstm.cell import Gates, cell_step, gate_values, next_state
+from jaxlstm.cell_derivatives import cell_derivatives, cell_vjp
+from jaxlstm.placement import sum_of_outer_products, vary_together, zeros_along_batch
+from jaxlstm.types import Activations, LSTMParams, LSTMState
+from jaxlstm.validation import check_sequence, check_step
+
+
+def step(
+    params: LSTMParams, state: LSTMState, x_t: ArrayLike, *, activations: Activations = Activations()
+) -> LSTMState:
+    """One step of the LSTM: the pure-function cell, [F1] to [F7].
+
+    Args:
+        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
+        state: hidden and cell [B, H] ([H] unbatched).
+        x_t: the input [B, D] ([D] unbatched).
+        activations: of the candidate and the cell.
+
+    Returns:
+        The next state; its ``hidden`` is the output.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit, in one sentence.
+
+    >>> import jax, jaxlstm
+    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
+    >>> state = jaxlstm.step(params, jaxlstm.init_state(5), jax.numpy.ones(3))
+    >>> state.hidden.shape
+    (5,)
+    """
+    check_step(params, state, x_t, activations)
+    return cell_step(params, state, jnp.asarray(x_t), activations)
+
+
+def lstm(
+    params: LSTMParams,
+    inputs: ArrayLike,
+    initial_state: LSTMState | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    activations: Activations = Activations(),
+) -> tuple[Array, LSTMState]:
+    """The LSTM over a sequence, differentiated by its hand-written VJP, [B1] to [B8].
+
+    Args:
+        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
+        inputs: [T, B, D] ([T, D] unbatched), of the parameters' dtype.
+        initial_state: hidden and cell [B, H] ([H] unbatched); zeros if None.
+        lengths: int [B] (a scalar unbatched). Steps at or past a length leave the state as it is and output zeros;
+            what the padding holds never matters. Outside 0..T: an error where the value is known, else clipped.
+        resets: bool [T, B] ([T] unbatched). Where true, step t starts from the zero state; ignored at or past
+            the length.
+        activations: of the candidate and the cell.
+
+    Returns:
+        outputs [T, B, H] ([T, H] unbatched) and the final state, which with ``lengths`` is the state at the length.
+        Each takes a cotangent, and every floating argument gets a gradient.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before any compilation.
+
+    >>> import jax, jaxlstm
+    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
+    >>> outputs, final = jaxlstm.lstm(params, jax.numpy.ones((7, 2, 3)), lengths=jax.numpy.array([7, 4]))
+    >>> outputs.shape, bool((final.hidden[1] == outputs[3, 1]).all()), bool((outputs[4:, 1] == 0).all())
+    ((7, 2, 5), True, True)
+    """
+    return _at_the_edge(_hand_written, params, inputs, initial_state, lengths, resets, activations)
+
+
+def lstm_autodiff(
+    params: LSTMParams,
+    inputs: ArrayLike,
+    initial_state: LSTMState | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    activations: Activations = Activations(),
+) -> tuple[Array, LSTMState]:
+    """The same function as ``lstm`` as a plain scan of ``step``, differentiated by JAX: the oracle."""
+    return _at_the_edge(_plain_scan, params, inputs, initial_state, lengths, resets, activations)
+
+
+class _Masks(NamedTuple):
+    """Which steps count, and which carry the state in, each [T, B] ([B] inside a step); None where all do."""
+
+    valid: Bool[Array, "*T B"] | None
+    carried: Bool[Array, "*T B"] | None
+
+
+_Scan = Callable[[Activations, LSTMParams, Array, LSTMState, _Masks], tuple[Array, LSTMState]]
+
+
+def _at_the_edge(
+    scan: _Scan,
+    params: LSTMParams,
+    inputs: Any,
+    initial_state: LSTMState | None,
+    lengths: Any,
+    resets: Any,
+    activations: Activations,
+) -> tuple[Array, LSTMState]:
+    """Checks the arguments and gives ``scan`` a batch, of one sequence where none came."""
+    check_sequence(params, inputs, initial_state, lengths, resets, activations)
+    params, inputs, initial_state, lengths, resets = jax.tree.map(
+        jnp.asarray, (params, inputs, initial_state, lengths, resets)
+    )
+    if inputs.ndim == 3:
+        return _run(scan, params, inputs, initial_state, lengths, resets, activations)
+    inputs, resets = jax.tree.map(lambda leaf: leaf[:, None], (inputs, resets))
+    initial_state, lengths = jax.tree.map(lambda leaf: leaf[None], (initial_state, lengths))
+    outputs, final = _run(scan, params, inputs, initial_state, lengths, resets, activations)
+    return outputs[:, 0], jax.tree.map(lambda leaf: leaf[0], final)
+
+
+def _run(
+    scan: _Scan,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState | None,
+    lengths: Array | None,
+    resets: Bool[Array, "T B"] | None,
+    activations: Activations,
+) -> tuple[Array, LSTMState]:
+    """Completes the arguments, and hides the padding from ``scan`` and from the caller."""
+    if initial_state is None:
+        zeros = zeros_along_batch(inputs, params.recurrent_kernel.shape[0])
+        initial_state = LSTMState(zeros, zeros)
+    masks = _masks(inputs.shape[0], lengths, resets)
+    params, inputs, initial_state, masks = vary_together((params, inputs, initial_state, masks))
+    inputs = _keep(masks.valid, inputs)
+    hidden, final = scan(activations, params, inputs, initial_state, masks)
+    return _keep(masks.valid, hidden), final
+
+
+def _masks(time: int, lengths: Array | None, resets: Array | None) -> _Masks:
+    valid = None if lengths is None else jnp.arange(time)[:, None] < lengths
+    if resets is None:
+        return _Masks(valid, None)
+    return _Masks(valid, ~resets if valid is None else ~(resets & valid))
+
+
+def _keep(mask: Bool[Array, "*T B"] | None, tree: Any, otherwise: Any = None) -> Any:
+    """``tree`` where the mask holds (everywhere if it is None), elsewhere ``otherwise``, which is zeros if None."""
+    if mask is None:
+        return tree
+    if otherwise is None:
+        otherwise = jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(partial(jnp.where, mask[..., None]), tree, otherwise)
+
+
+def _plain_scan(
+    activations: Activations,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+    masks: _Masks,
+) -> tuple[Float[Array, "T B H"], LSTMState]:
+    def forward_step(state: LSTMState, step_t: tuple[Array, _Masks]) -> tuple[LSTMState, Array]:
+        x_t, (valid, carried) = step_t
+        entered = _keep(carried, state)
+        state = _keep(valid, cell_step(params, entered, x_t, activations), state)
+        return state, state.hidden
+
+    final, hidden = jax.lax.scan(forward_step, initial_state, (inputs, masks))
+    return hidden, final
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _hand_written(
+    activations: Activations,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+    masks: _Masks,
+) -> tuple[Float[Array, "T B H"], LSTMState]:
+    final, (states, _) = _forward_scan(activations, params, inputs, initial_state, masks)
+    return states.hidden, final
+
+
+class _Residuals(NamedTuple):
+    """What the backward pass needs: the arguments, and the states [T, B, H] and gates of every step."""
+
+    params: LSTMParams
+    inputs: Float[Array, "T B D"]
+    initial_state: LSTMState
+    masks: _Masks
+    states: LSTMState
+    gates: Gates
+
+
+def _forward_scan(
+    activations: Activations,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+    masks: _Masks,
+) -> tuple[LSTMState, tuple[LSTMState, Gates]]:
+    """The final state, and every step's state and gates, with the input projection outside the loop."""
+
+    def forward_step(
+        state: LSTMState, step_t: tuple[Array, _Masks]
+    ) -> tuple[LSTMState, tuple[LSTMState, Gates]]:
+        projected_t, (valid, carried) = step_t
+        entered = _keep(carried, state)
+        z = projected_t + entered.hidden @ params.recurrent_kernel  # [F1]
+        gates = gate_values(z, activations)  # [F2] [F3] [F4] [F5]
+        state = _keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
+        return state, (state, gates)
+
+    projected = inputs @ params.input_kernel + params.bias  # [F1], the part without recursion
+    return jax.lax.scan(forward_step, initial_state, (projected, masks))
+
+
+def _forward(
+    activations: Activations,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+    masks: _Masks,
+) -> tuple[tuple[Float[Array, "T B H"], LSTMState], _Residuals]:
+    final, (states, gates) = _forward_scan(activations, params, inputs, initial_state, masks)
+    residuals = _Residuals(params, inputs, initial_state, masks, states, gates)
+    return (states.hidden, final), residuals
+
+
+def _backward(
+    activations: Activations,
+    residuals: _Residuals,
+    cotangents: tuple[Float[Array, "T B H"], LSTMState],
+) -> tuple[LSTMParams, Float[Array, "T B D"], LSTMState, None]:
+    params, inputs, initial_state, masks, states, gates = residuals
+    d_hidden, d_final = cotangents
+    entered = _keep(masks.carried, _states_before(initial_state, states))
+    derivatives = cell_derivatives(gates, entered.cell, states.cell, activations)  # [D1] to [D6]
+
+    def backward_step(d_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
+        d_h_t, derivatives_t, (valid, carried) = step_t
+        d_state = LSTMState(d_state.hidden + d_h_t, d_state.cell)
+        d_z, d_c_tm1 = cell_vjp(derivatives_t, *d_state)  # [B1] [B2] [B3]
+        d_z = _keep(valid, d_z)
+        d_entered = LSTMState(d_z @ params.recurrent_kernel.T, d_c_tm1)  # [B4]
+        return _keep(valid, _keep(carried, d_entered), d_state), d_z
+
+    d_initial_state, d_z = jax.lax.scan(
+        backward_step, d_final, (d_hidden, derivatives, masks), reverse=True
+    )
+    d_params = LSTMParams(
+        input_kernel=sum_of_outer_products(inputs, d_z, params.input_kernel),  # [B6]
+        recurrent_kernel=sum_of_outer_products(entered.hidden, d_z, params.recurrent_kernel),  # [B5]
+        bias=d_z.sum((0, 1)),  # [B7]
+    )
+    return d_params, d_z @ params.input_kernel.T, d_initial_state, None  # [B8]
+
+
+def _states_before(initial_state: LSTMState, states: LSTMState) -> LSTMState:
+    """The state before every step, [T, B, H], from the first one and the states after every step."""
+    return jax.tree.map(lambda first, after: jnp.concatenate([first[None], after])[:-1], initial_state, states)
+
+
+_hand_written.defvjp(_forward, _backward)

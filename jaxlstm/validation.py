@@ -1,0 +1,169 @@
+"""The public edge: every ValueError and TypeError about arguments, raised before anything is compiled.
+
+Each says in one sentence what was expected and what came.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import DTypeLike
+
+from jaxlstm.types import Activations, LSTMParams, LSTMState
+
+ACTIVATION_NAMES = ("tanh", "sigmoid", "identity")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+def check_size(name: str, size: Any) -> None:
+    """Requires a whole number of at least 1."""
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
+        raise TypeError(f"{name}: expected a whole number, got {size!r}.")
+    if size < 1:
+        raise ValueError(f"{name}: expected at least 1, got {size}.")
+
+
+def check_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Requires a floating dtype that JAX can hold now, and returns it."""
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or known.name not in DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if known.name == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError("dtype: float64 needs 64-bit mode; wrap the call in `with jax.enable_x64(True):`.")
+    return known
+
+
+def check_activations(activations: Any) -> None:
+    """Requires an Activations of known names."""
+    _check_type("activations", activations, Activations)
+    for role in ("candidate", "cell"):
+        name = getattr(activations, role)
+        if name not in ACTIVATION_NAMES:
+            expected = ", ".join(map(repr, ACTIVATION_NAMES))
+            raise ValueError(f"activations.{role}: expected one of {expected}, got {name!r}.")
+
+
+def check_params(params: Any) -> tuple[int, int]:
+    """Requires parameters that fit each other; returns D and H."""
+    _check_type("params", params, LSTMParams)
+    for name, rank in zip(LSTMParams._fields, (2, 2, 1), strict=True):
+        _check_array(f"params.{name}", getattr(params, name))
+        _check_rank(f"params.{name}", getattr(params, name), rank)
+        _check_floating(f"params.{name}", getattr(params, name))
+    D, H = params.input_kernel.shape[0], params.recurrent_kernel.shape[0]
+    because = f"with H = {H} from the rows of params.recurrent_kernel"
+    _check_shape("params.input_kernel", params.input_kernel, (D, 4 * H), "[D, 4H]", because)
+    _check_shape("params.recurrent_kernel", params.recurrent_kernel, (H, 4 * H), "[H, 4H]", because)
+    _check_shape("params.bias", params.bias, (4 * H,), "[4H]", because)
+    for name in ("recurrent_kernel", "bias"):
+        _check_same_dtype(f"params.{name}", getattr(params, name), params)
+    return D, H
+
+
+def check_step(params: Any, state: Any, x_t: Any, activations: Any) -> None:
+    """Requires arguments that ``step`` takes."""
+    check_activations(activations)
+    D, H = check_params(params)
+    _check_array("x_t", x_t)
+    if x_t.ndim not in (1, 2) or x_t.shape[-1] != D:
+        raise ValueError(
+            f"x_t: expected shape [B, {D}] or [{D}] (D = {D} from the rows of params.input_kernel), got {_shape(x_t)}."
+        )
+    _check_floating("x_t", x_t)
+    _check_same_dtype("x_t", x_t, params)
+    _check_state("state", state, (*x_t.shape[:-1], H), params)
+
+
+def check_sequence(
+    params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any, activations: Any
+) -> None:
+    """Requires arguments that ``lstm`` takes."""
+    check_activations(activations)
+    D, H = check_params(params)
+    _check_array("inputs", inputs)
+    if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
+        raise ValueError(
+            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of params.input_kernel), "
+            f"got {_shape(inputs)}."
+        )
+    _check_floating("inputs", inputs)
+    _check_same_dtype("inputs", inputs, params)
+    time, batch = inputs.shape[0], inputs.shape[1:-1]
+    if initial_state is not None:
+        _check_state("initial_state", initial_state, (*batch, H), params)
+    if lengths is not None:
+        _check_lengths(lengths, time, batch)
+    if resets is not None:
+        _check_resets(resets, (time, *batch))
+
+
+def _check_state(name: str, state: Any, shape: tuple[int, ...], params: LSTMParams) -> None:
+    _check_type(name, state, LSTMState)
+    letters = "[B, H]" if len(shape) == 2 else "[H]"
+    for field, leaf in zip(LSTMState._fields, state, strict=True):
+        _check_array(f"{name}.{field}", leaf)
+        because = "from the inputs and params.recurrent_kernel"
+        _check_shape(f"{name}.{field}", leaf, shape, letters, because)
+        _check_floating(f"{name}.{field}", leaf)
+        _check_same_dtype(f"{name}.{field}", leaf, params)
+
+
+def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
+    _check_array("lengths", lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths: expected an integer dtype, got {lengths.dtype}.")
+    letters = "[B]" if batch else "a scalar []"
+    _check_shape("lengths", lengths, batch, letters, "from the inputs' batch")
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.asarray(lengths)
+    wrong = values[(values < 0) | (values > time)]
+    if wrong.size:
+        raise ValueError(f"lengths: expected values from 0 to T = {time}, got {wrong.flat[0]}.")
+
+
+def _check_resets(resets: Any, shape: tuple[int, ...]) -> None:
+    _check_array("resets", resets)
+    if resets.dtype != jnp.bool_:
+        raise TypeError(f"resets: expected dtype bool, got {resets.dtype}.")
+    letters = "[T, B]" if len(shape) == 2 else "[T]"
+    _check_shape("resets", resets, shape, letters, "from the inputs")
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__}.")
+
+
+def _check_array(name: str, value: Any) -> None:
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
+
+
+def _check_rank(name: str, value: Any, rank: int) -> None:
+    if value.ndim != rank:
+        raise ValueError(f"{name}: expected {rank} dimensions, got {value.ndim}, shape {_shape(value)}.")
+
+
+def _check_shape(name: str, value: Any, shape: tuple[int, ...], letters: str, because: str) -> None:
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {letters} = {list(shape)} {because}, got {_shape(value)}.")
+
+
+def _check_floating(name: str, value: Any) -> None:
+    if value.dtype.name not in DTYPES:
+        raise TypeError(f"{name}: expected a dtype among {', '.join(DTYPES)}, got {value.dtype}.")
+
+
+def _check_same_dtype(name: str, value: Any, params: LSTMParams) -> None:
+    expected = params.input_kernel.dtype
+    if value.dtype != expected:
+        raise TypeError(f"{name}: expected dtype {expected} as params.input_kernel has, got {value.dtype}.")
+
+
+def _shape(value: Any) -> list[int]:
+    return list(value.shape)
