@@ -1,10 +1,10 @@
 """One step forward: the equations [F1] to [F7], and nothing else.
 
-    z_t  = x_t U + h_{t-1} W + b                                    [F1]
-    i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)              [F2] [F3] [F4]
-    g    = phi(z_g)                                                 [F5]
-    c_t  = f * c_{t-1} + i * g                                      [F6]
-    h_t  = o * psi(c_t)                                             [F7]
+z_t  = x_t U + h_{t-1} W + b                                    [F1]
+i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)              [F2] [F3] [F4]
+g    = phi(z_g)                                                 [F5]
+c_t  = f * c_{t-1} + i * g                                      [F6]
+h_t  = o * psi(c_t)                                             [F7]
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The LSTM's calculus, all of it: six diagonals and what is linear in them.
 
-Only the pointwise map ``(z_t, c_{t-1}) -> (c_t, h_t)`` needs calculus; around it stand matrix products and
-their transposes. Differentiating [F2] to [F7], one line for each diagonal:
+Only the pointwise map ``(z_t, c_{t-1}) -> (c_t, h_t)`` needs calculus; around it stand matrix
+products and their transposes. Differentiating [F2] to [F7], one line for each diagonal:
 
     dc/dz_i     = g * i (1 - i)                                     [D1]
     dc/dz_f     = c_{t-1} * f (1 - f)                               [D2]
@@ -10,9 +10,9 @@ their transposes. Differentiating [F2] to [F7], one line for each diagonal:
     dh/dz_o     = psi(c_t) * o (1 - o)                              [D5]
     dh/dc       = o * psi'(c_t)                                     [D6]
 
-None of them holds a cotangent or a recursion, so they are computed for one step or for all steps at once.
-Every derivative of the activations is written in the activation's own value: tanh' = (1 + tanh)(1 - tanh),
-sigmoid' = sigmoid (1 - sigmoid), identity' = 1.
+None of them holds a cotangent or a recursion, so they are computed for one step or for all steps at
+once. Every derivative of an activation is written in the activation's own value:
+tanh' = (1 + tanh)(1 - tanh), sigmoid' = sigmoid (1 - sigmoid), identity' = 1.
 """
 
 from collections.abc import Callable

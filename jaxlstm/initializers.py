@@ -22,8 +22,9 @@ def init_params(
         key: a PRNG key.
         input_size: D.
         hidden_size: H.
-        forget_bias: what the forget gate's bias starts from; the other biases start from 0. At 1 the cell state is kept
-            rather than forgotten at first, so that gradients reach back from the first update on.
+        forget_bias: what the forget gate's bias starts from; the other biases start from 0. At 1
+            the cell state is at first kept rather than forgotten, so that gradients reach back
+            from the first update on.
         dtype: float64 (inside ``jax.enable_x64(True)``), float32, float16 or bfloat16.
 
     Raises:

@@ -1,8 +1,8 @@
 """Where arrays live: what a hand-written VJP must say that autodiff says by itself.
 
-Inside ``jax.shard_map`` an array either varies over the mesh axes or is the same on every device, and a
-custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes a product that
-contracts a sharded batch must name the sharding of its result.
+Inside ``jax.shard_map`` an array either varies over a mesh axis or is the same on every device, and a
+custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes a
+product that contracts a sharded batch must name the sharding of its result.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 def vary_together(tree: Any) -> Any:
     """Casts every array of ``tree`` to vary over all mesh axes that any of them varies over.
 
-    JAX transposes the cast to the sum over those axes, which is the gradient of a replicated array. The
-    identity outside ``shard_map``.
+    JAX transposes the cast to the sum over those axes, which is the gradient of a replicated array.
+    The identity outside ``shard_map``.
     """
     varying = frozenset[str]().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(tree)))
 

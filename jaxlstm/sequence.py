@@ -31,7 +31,11 @@ from jaxlstm.validation import check_sequence, check_step
 
 
 def step(
-    params: LSTMParams, state: LSTMState, x_t: ArrayLike, *, activations: Activations = Activations()
+    params: LSTMParams,
+    state: LSTMState,
+    x_t: ArrayLike,
+    *,
+    activations: Activations = Activations(),
 ) -> LSTMState:
     """One step of the LSTM: the pure-function cell, [F1] to [F7].
 
@@ -273,7 +277,9 @@ def _backward(
     )
     d_params = LSTMParams(
         input_kernel=sum_of_outer_products(inputs, d_z, params.input_kernel),  # [B6]
-        recurrent_kernel=sum_of_outer_products(entered.hidden, d_z, params.recurrent_kernel),  # [B5]
+        recurrent_kernel=sum_of_outer_products(
+            entered.hidden, d_z, params.recurrent_kernel
+        ),  # [B5]
         bias=d_z.sum((0, 1)),  # [B7]
     )
     return d_params, d_z @ params.input_kernel.T, d_initial_state, None  # [B8]
@@ -281,7 +287,9 @@ def _backward(
 
 def _states_before(initial_state: LSTMState, states: LSTMState) -> LSTMState:
     """The state before every step, [T, B, H], from the first one and the states after every step."""
-    return jax.tree.map(lambda first, after: jnp.concatenate([first[None], after])[:-1], initial_state, states)
+    return jax.tree.map(
+        lambda first, after: jnp.concatenate([first[None], after])[:-1], initial_state, states
+    )
 
 
 _hand_written.defvjp(_forward, _backward)

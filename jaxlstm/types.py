@@ -1,6 +1,7 @@
 """The data that everything else passes around, and the one gate order.
 
-Notation: time-major; ``T`` steps, ``B`` batch, ``D`` input features, ``H`` hidden units; row vectors.
+Notation: time-major; ``T`` steps, ``B`` batch, ``D`` input features, ``H`` hidden units; row
+vectors.
 """
 
 import dataclasses

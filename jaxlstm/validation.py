@@ -1,4 +1,4 @@
-"""The public edge: every ValueError and TypeError about arguments, raised before anything is compiled.
+"""The public edge: every ValueError and TypeError about arguments, before anything is compiled.
 
 Each says in one sentence what was expected and what came.
 """
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import DTypeLike
 
 from jaxlstm.types import Activations, LSTMParams, LSTMState
@@ -33,7 +34,9 @@ def check_dtype(dtype: DTypeLike) -> jnp.dtype:
     if known is None or known.name not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}.")
     if known.name == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: float64 needs 64-bit mode; wrap the call in `with jax.enable_x64(True):`.")
+        raise ValueError(
+            "dtype: float64 needs 64-bit mode; wrap the call in `with jax.enable_x64(True):`."
+        )
     return known
 
 
@@ -71,7 +74,8 @@ def check_step(params: Any, state: Any, x_t: Any, activations: Any) -> None:
     _check_array("x_t", x_t)
     if x_t.ndim not in (1, 2) or x_t.shape[-1] != D:
         raise ValueError(
-            f"x_t: expected shape [B, {D}] or [{D}] (D = {D} from the rows of params.input_kernel), got {_shape(x_t)}."
+            f"x_t: expected shape [B, {D}] or [{D}] (D = {D} from the rows of "
+            f"params.input_kernel), got {_shape(x_t)}."
         )
     _check_floating("x_t", x_t)
     _check_same_dtype("x_t", x_t, params)
@@ -87,8 +91,8 @@ def check_sequence(
     _check_array("inputs", inputs)
     if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
         raise ValueError(
-            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of params.input_kernel), "
-            f"got {_shape(inputs)}."
+            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of "
+            f"params.input_kernel), got {_shape(inputs)}."
         )
     _check_floating("inputs", inputs)
     _check_same_dtype("inputs", inputs, params)
@@ -118,7 +122,7 @@ def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
         raise TypeError(f"lengths: expected an integer dtype, got {lengths.dtype}.")
     letters = "[B]" if batch else "a scalar []"
     _check_shape("lengths", lengths, batch, letters, "from the inputs' batch")
-    if isinstance(lengths, jax.core.Tracer):
+    if isinstance(lengths, Tracer):
         return
     values = np.asarray(lengths)
     wrong = values[(values < 0) | (values > time)]
@@ -146,12 +150,16 @@ def _check_array(name: str, value: Any) -> None:
 
 def _check_rank(name: str, value: Any, rank: int) -> None:
     if value.ndim != rank:
-        raise ValueError(f"{name}: expected {rank} dimensions, got {value.ndim}, shape {_shape(value)}.")
+        raise ValueError(
+            f"{name}: expected {rank} dimensions, got {value.ndim}, shape {_shape(value)}."
+        )
 
 
 def _check_shape(name: str, value: Any, shape: tuple[int, ...], letters: str, because: str) -> None:
     if value.shape != shape:
-        raise ValueError(f"{name}: expected shape {letters} = {list(shape)} {because}, got {_shape(value)}.")
+        raise ValueError(
+            f"{name}: expected shape {letters} = {list(shape)} {because}, got {_shape(value)}."
+        )
 
 
 def _check_floating(name: str, value: Any) -> None:
@@ -162,7 +170,9 @@ def _check_floating(name: str, value: Any) -> None:
 def _check_same_dtype(name: str, value: Any, params: LSTMParams) -> None:
     expected = params.input_kernel.dtype
     if value.dtype != expected:
-        raise TypeError(f"{name}: expected dtype {expected} as params.input_kernel has, got {value.dtype}.")
+        raise TypeError(
+            f"{name}: expected dtype {expected} as params.input_kernel has, got {value.dtype}."
+        )
 
 
 def _shape(value: Any) -> list[int]:
