@@ -1,8 +1,8 @@
 """Where arrays live: what a hand-written VJP must say that autodiff says by itself.
 
-Inside ``jax.shard_map`` an array either varies over a mesh axis or is the same on every device, and a
-custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes a
-product that contracts a sharded batch must name the sharding of its result.
+Inside ``jax.shard_map`` an array either varies over a mesh axis or is the same on every device, and
+a custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes
+a product that contracts a sharded batch must name the sharding of its result.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""The LSTM over time: ``step``, ``lstm`` with its hand-written VJP, and ``lstm_autodiff``, its oracle.
+"""The LSTM over time: ``step``, ``lstm`` with a hand-written VJP, its oracle ``lstm_autodiff``.
 
-Forward, a ``lax.scan`` of the cell. Backward, with the six diagonals of all steps at once, a reverse scan
-whose body is [B1] to [B4], then the weight gradients as large products:
+Forward, a ``lax.scan`` of the cell. Backward, with the six diagonals of all steps at once, a
+reverse scan whose body is [B1] to [B4], then the weight gradients as large products:
 
     d_c       += d_h * dh/dc                                                        [B1]
     d_z        = [d_c * dc/dz_i, d_c * dc/dz_f, d_c * dc/dz_g, d_h * dh/dz_o]       [B2]
@@ -76,24 +76,27 @@ def lstm(
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
         inputs: [T, B, D] ([T, D] unbatched), of the parameters' dtype.
         initial_state: hidden and cell [B, H] ([H] unbatched); zeros if None.
-        lengths: int [B] (a scalar unbatched). Steps at or past a length leave the state as it is and output zeros;
-            what the padding holds never matters. Outside 0..T: an error where the value is known, else clipped.
-        resets: bool [T, B] ([T] unbatched). Where true, step t starts from the zero state; ignored at or past
-            the length.
+        lengths: int [B] (a scalar unbatched). Steps at or past a length leave the state as it is
+            and output zeros; what the padding holds never matters. A length outside 0..T is an
+            error where its value is known, and clipped where it is traced.
+        resets: bool [T, B] ([T] unbatched). Where true, step t starts from the zero state; ignored
+            at or past the length.
         activations: of the candidate and the cell.
 
     Returns:
-        outputs [T, B, H] ([T, H] unbatched) and the final state, which with ``lengths`` is the state at the length.
-        Each takes a cotangent, and every floating argument gets a gradient.
+        outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
+        length. Each takes a cotangent, and every floating argument gets a gradient.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before any compilation.
+        ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before
+            any compilation.
 
     >>> import jax, jaxlstm
     >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
-    >>> outputs, final = jaxlstm.lstm(params, jax.numpy.ones((7, 2, 3)), lengths=jax.numpy.array([7, 4]))
-    >>> outputs.shape, bool((final.hidden[1] == outputs[3, 1]).all()), bool((outputs[4:, 1] == 0).all())
-    ((7, 2, 5), True, True)
+    >>> inputs, lengths = jax.random.normal(jax.random.key(1), (7, 2, 3)), jax.numpy.array([7, 4])
+    >>> outputs, final = jaxlstm.lstm(params, inputs, lengths=lengths)
+    >>> bool((final.hidden[1] == outputs[3, 1]).all()), bool((outputs[4:, 1] == 0).all())
+    (True, True)
     """
     return _at_the_edge(_hand_written, params, inputs, initial_state, lengths, resets, activations)
 
@@ -107,18 +110,21 @@ def lstm_autodiff(
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
 ) -> tuple[Array, LSTMState]:
-    """The same function as ``lstm`` as a plain scan of ``step``, differentiated by JAX: the oracle."""
+    """The same function as ``lstm``, a plain scan of ``step`` left to JAX's autodiff: the oracle.
+
+    Arguments, results and errors are those of ``lstm``.
+    """
     return _at_the_edge(_plain_scan, params, inputs, initial_state, lengths, resets, activations)
 
 
 class _Masks(NamedTuple):
-    """Which steps count, and which carry the state in, each [T, B] ([B] inside a step); None where all do."""
+    """Which steps count, and which carry the state in: [T, B] ([B] in a step), None where all do."""
 
     valid: Bool[Array, "*T B"] | None
     carried: Bool[Array, "*T B"] | None
 
 
-_Scan = Callable[[Activations, LSTMParams, Array, LSTMState, _Masks], tuple[Array, LSTMState]]
+_Scan = Callable[[Activations, LSTMParams, Array, LSTMState, _Masks], Any]
 
 
 def _at_the_edge(
@@ -157,9 +163,8 @@ def _run(
         zeros = zeros_along_batch(inputs, params.recurrent_kernel.shape[0])
         initial_state = LSTMState(zeros, zeros)
     masks = _masks(inputs.shape[0], lengths, resets)
-    params, inputs, initial_state, masks = vary_together((params, inputs, initial_state, masks))
-    inputs = _keep(masks.valid, inputs)
-    hidden, final = scan(activations, params, inputs, initial_state, masks)
+    params, inputs, state, masks = vary_together((params, inputs, initial_state, masks))
+    hidden, final = scan(activations, params, _keep(masks.valid, inputs), state, masks)
     return _keep(masks.valid, hidden), final
 
 
@@ -171,7 +176,7 @@ def _masks(time: int, lengths: Array | None, resets: Array | None) -> _Masks:
 
 
 def _keep(mask: Bool[Array, "*T B"] | None, tree: Any, otherwise: Any = None) -> Any:
-    """``tree`` where the mask holds (everywhere if it is None), elsewhere ``otherwise``, which is zeros if None."""
+    """``tree`` where the mask holds (if None, everywhere), else ``otherwise`` (if None, zeros)."""
     if mask is None:
         return tree
     if otherwise is None:
@@ -286,7 +291,7 @@ def _backward(
 
 
 def _states_before(initial_state: LSTMState, states: LSTMState) -> LSTMState:
-    """The state before every step, [T, B, H], from the first one and the states after every step."""
+    """The state before every step [T, B, H], from the first and the states after every step."""
     return jax.tree.map(
         lambda first, after: jnp.concatenate([first[None], after])[:-1], initial_state, states
     )
