@@ -118,7 +118,7 @@ def lstm_autodiff(
 
 
 class _Masks(NamedTuple):
-    """Which steps count, and which carry the state in: [T, B] ([B] in a step), None where all do."""
+    """Which steps count, which carry the state in: [T, B] ([B] in a step), None where all do."""
 
     valid: Bool[Array, "*T B"] | None
     carried: Bool[Array, "*T B"] | None
@@ -214,7 +214,7 @@ def _hand_written(
 
 
 class _Residuals(NamedTuple):
-    """What the backward pass needs: the arguments, and the states [T, B, H] and gates of every step."""
+    """What the backward pass needs: the arguments, and every step's state and gates [T, B, H]."""
 
     params: LSTMParams
     inputs: Float[Array, "T B D"]
@@ -231,7 +231,7 @@ def _forward_scan(
     initial_state: LSTMState,
     masks: _Masks,
 ) -> tuple[LSTMState, tuple[LSTMState, Gates]]:
-    """The final state, and every step's state and gates, with the input projection outside the loop."""
+    """The final state, and every step's state and gates; the input projection is one product."""
 
     def forward_step(
         state: LSTMState, step_t: tuple[Array, _Masks]
