@@ -1,8 +1,16 @@
 """The LSTM whose gradients you can read, check and out-run."""
 
 from jaxlstm.initializers import init_params, init_state
+from jaxlstm.readout import (
+    cross_entropy,
+    cross_entropy_autodiff,
+    embed,
+    embed_autodiff,
+    logits,
+    logits_autodiff,
+)
 from jaxlstm.sequence import lstm, lstm_autodiff, step
-from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState
+from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState, ReadoutParams
 
 __version__ = "0.1.0"
 
@@ -11,8 +19,15 @@ __all__ = [
     "Activations",
     "LSTMParams",
     "LSTMState",
+    "ReadoutParams",
+    "cross_entropy",
+    "cross_entropy_autodiff",
+    "embed",
+    "embed_autodiff",
     "init_params",
     "init_state",
+    "logits",
+    "logits_autodiff",
     "lstm",
     "lstm_autodiff",
     "step",

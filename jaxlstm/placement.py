@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def vary_together(tree: Any) -> Any:
@@ -46,6 +46,26 @@ def sum_of_outer_products(
         dimension_numbers=((leading, leading), ((), ())),
         out_sharding=jax.typeof(like).sharding,
     )
+
+
+def rows_of(table: Float[Array, "K D"], indices: Int[Array, "*T"]) -> Float[Array, "*T D"]:
+    """The table's row of each index, placed as the indices are."""
+    sharding = jax.typeof(indices).sharding
+    placed = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
+    return table.at[indices].get(out_sharding=placed)
+
+
+def sum_into_rows(
+    rows: Float[Array, "*T D"], indices: Int[Array, "*T"], like: Float[Array, "K D"]
+) -> Float[Array, "K D"]:
+    """The table [K, D] whose row k is the sum of the rows with index k, placed like ``like``.
+
+    Summed in float32 at least.
+    """
+    summed = jnp.promote_types(rows.dtype, jnp.float32)
+    zeros = jnp.zeros_like(like, dtype=summed)
+    placed = jax.typeof(like).sharding
+    return zeros.at[indices].add(rows.astype(summed), out_sharding=placed).astype(like.dtype)
 
 
 def zeros_along_batch(inputs: Float[Array, "T B D"], size: int) -> Float[Array, "B size"]:

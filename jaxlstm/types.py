@@ -40,6 +40,18 @@ class LSTMState(NamedTuple):
     cell: Float[Array, "*B H"]
 
 
+class ReadoutParams(NamedTuple):
+    """From hidden states to the logits of K classes; a pytree.
+
+    Attributes:
+        kernel: ``V`` [H, K].
+        bias: ``a`` [K].
+    """
+
+    kernel: Float[Array, "H K"]
+    bias: Float[Array, " K"]
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Activations:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import DTypeLike
 
-from jaxlstm.types import Activations, LSTMParams, LSTMState
+from jaxlstm.types import Activations, LSTMParams, LSTMState, ReadoutParams
 
 ACTIVATION_NAMES = ("tanh", "sigmoid", "identity")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -63,7 +63,9 @@ def check_params(params: Any) -> tuple[int, int]:
     _check_shape("params.recurrent_kernel", params.recurrent_kernel, (H, 4 * H), "[H, 4H]", because)
     _check_shape("params.bias", params.bias, (4 * H,), "[4H]", because)
     for name in ("recurrent_kernel", "bias"):
-        _check_same_dtype(f"params.{name}", getattr(params, name), params)
+        _check_same_dtype(
+            f"params.{name}", getattr(params, name), "params.input_kernel", params.input_kernel
+        )
     return D, H
 
 
@@ -78,7 +80,7 @@ def check_step(params: Any, state: Any, x_t: Any, activations: Any) -> None:
             f"params.input_kernel), got {_shape(x_t)}."
         )
     _check_floating("x_t", x_t)
-    _check_same_dtype("x_t", x_t, params)
+    _check_same_dtype("x_t", x_t, "params.input_kernel", params.input_kernel)
     _check_state("state", state, (*x_t.shape[:-1], H), params)
 
 
@@ -95,7 +97,7 @@ def check_sequence(
             f"params.input_kernel), got {_shape(inputs)}."
         )
     _check_floating("inputs", inputs)
-    _check_same_dtype("inputs", inputs, params)
+    _check_same_dtype("inputs", inputs, "params.input_kernel", params.input_kernel)
     time, batch = inputs.shape[0], inputs.shape[1:-1]
     if initial_state is not None:
         _check_state("initial_state", initial_state, (*batch, H), params)
@@ -103,6 +105,50 @@ def check_sequence(
         _check_lengths(lengths, time, batch)
     if resets is not None:
         _check_resets(resets, (time, *batch))
+
+
+def check_embedding(table: Any, characters: Any) -> None:
+    """Requires arguments that ``embed`` takes."""
+    _check_array("table", table)
+    _check_rank("table", table, 2)
+    _check_floating("table", table)
+    _check_classes("characters", characters, table.shape[0], "from the rows of table")
+
+
+def check_logits(params: Any, hidden: Any) -> None:
+    """Requires arguments that ``logits`` takes."""
+    _check_type("params", params, ReadoutParams)
+    for name, rank in zip(ReadoutParams._fields, (2, 1), strict=True):
+        _check_array(f"params.{name}", getattr(params, name))
+        _check_rank(f"params.{name}", getattr(params, name), rank)
+        _check_floating(f"params.{name}", getattr(params, name))
+    H, K = params.kernel.shape
+    _check_shape("params.bias", params.bias, (K,), "[K]", "from the columns of params.kernel")
+    _check_array("hidden", hidden)
+    if hidden.ndim == 0 or hidden.shape[-1] != H:
+        raise ValueError(
+            f"hidden: expected shape [..., {H}] (H = {H} from the rows of params.kernel), "
+            f"got {_shape(hidden)}."
+        )
+    for name, value in (("params.bias", params.bias), ("hidden", hidden)):
+        _check_floating(name, value)
+        _check_same_dtype(name, value, "params.kernel", params.kernel)
+
+
+def check_cross_entropy(values: Any, targets: Any) -> None:
+    """Requires arguments that ``cross_entropy`` takes."""
+    _check_array("logits", values)
+    _check_floating("logits", values)
+    if values.ndim == 0:
+        raise ValueError("logits: expected shape [..., K], got [].")
+    _check_classes("targets", targets, values.shape[-1], "from the last axis of the logits")
+    _check_shape("targets", targets, values.shape[:-1], "[...]", "from the logits' leading axes")
+
+
+def _check_classes(name: str, classes: Any, count: int, because: str) -> None:
+    _check_array(name, classes)
+    _check_integers(name, classes)
+    _check_range(name, classes, 0, count - 1, f"K - 1 = {count - 1} {because}")
 
 
 def _check_state(name: str, state: Any, shape: tuple[int, ...], params: LSTMParams) -> None:
@@ -113,21 +159,15 @@ def _check_state(name: str, state: Any, shape: tuple[int, ...], params: LSTMPara
         because = "from the inputs and params.recurrent_kernel"
         _check_shape(f"{name}.{field}", leaf, shape, letters, because)
         _check_floating(f"{name}.{field}", leaf)
-        _check_same_dtype(f"{name}.{field}", leaf, params)
+        _check_same_dtype(f"{name}.{field}", leaf, "params.input_kernel", params.input_kernel)
 
 
 def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
     _check_array("lengths", lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths: expected an integer dtype, got {lengths.dtype}.")
+    _check_integers("lengths", lengths)
     letters = "[B]" if batch else "a scalar []"
     _check_shape("lengths", lengths, batch, letters, "from the inputs' batch")
-    if isinstance(lengths, Tracer):
-        return
-    values = np.asarray(lengths)
-    wrong = values[(values < 0) | (values > time)]
-    if wrong.size:
-        raise ValueError(f"lengths: expected values from 0 to T = {time}, got {wrong.flat[0]}.")
+    _check_range("lengths", lengths, 0, time, f"T = {time}")
 
 
 def _check_resets(resets: Any, shape: tuple[int, ...]) -> None:
@@ -167,11 +207,25 @@ def _check_floating(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a dtype among {', '.join(DTYPES)}, got {value.dtype}.")
 
 
-def _check_same_dtype(name: str, value: Any, params: LSTMParams) -> None:
-    expected = params.input_kernel.dtype
+def _check_integers(name: str, value: Any) -> None:
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name}: expected an integer dtype, got {value.dtype}.")
+
+
+def _check_range(name: str, value: Any, low: int, high: int, high_in_words: str) -> None:
+    if isinstance(value, Tracer):
+        return
+    values = np.asarray(value)
+    wrong = values[(values < low) | (values > high)]
+    if wrong.size:
+        raise ValueError(f"{name}: expected values from {low} to {high_in_words}, got {wrong[0]}.")
+
+
+def _check_same_dtype(name: str, value: Any, model_name: str, model: Any) -> None:
+    expected = model.dtype
     if value.dtype != expected:
         raise TypeError(
-            f"{name}: expected dtype {expected} as params.input_kernel has, got {value.dtype}."
+            f"{name}: expected dtype {expected} as {model_name} has, got {value.dtype}."
         )
 
 

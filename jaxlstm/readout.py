@@ -1,0 +1,159 @@
+"""Characters in, loss out: embedding, logits, softmax cross-entropy, with their gradients by hand.
+
+    x_t = E[k_t]                            the row of character k_t          [R1]
+    y_t = h_t V + a                         logits                            [R2]
+    p_t = softmax(y_t)                      probabilities                     [R3]
+    L_t = -log p_t[k_{t+1}]                 cross-entropy in nats             [R4]
+
+and backward, document 001's equations in row vectors (its dL/do_t = -(y_t - p_t)', gV, and (9)):
+
+    d_y_t = d_L_t (p_t - onehot(k_{t+1}))                                     [R5]
+    d_h_t = d_y_t V'                                                          [R6]
+    d_V   = sum_t h_t' d_y_t,  d_a = sum_t d_y_t                              [R7]
+    d_E   = sum_t onehot(k_t)' d_x_t        each d_x_t added to its row       [R8]
+
+Beside each function stands the same one left to JAX's autodiff, as its oracle.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jaxlstm.placement import rows_of, sum_into_rows, sum_of_outer_products, vary_together
+from jaxlstm.types import ReadoutParams
+from jaxlstm.validation import check_cross_entropy, check_embedding, check_logits
+
+
+def embed(table: ArrayLike, characters: ArrayLike) -> Array:
+    """The table's row of each character [R1], with the gradient [R8].
+
+    Equals the product of one-hot rows with the table, without the one-hot rows.
+
+    Args:
+        table: ``E`` [K, D], floating.
+        characters: integers [...] from 0 to K - 1.
+
+    Returns:
+        [..., D] of the table's dtype.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or characters that do not fit.
+    """
+    check_embedding(table, characters)
+    return _embed(*vary_together((jnp.asarray(table), jnp.asarray(characters))))
+
+
+def embed_autodiff(table: ArrayLike, characters: ArrayLike) -> Array:
+    """The same function as ``embed``, left to JAX's autodiff."""
+    check_embedding(table, characters)
+    return _rows(jnp.asarray(table), jnp.asarray(characters))
+
+
+def logits(params: ReadoutParams, hidden: ArrayLike) -> Array:
+    """The logits ``h V + a`` [R2], with the gradient [R6] and [R7].
+
+    Args:
+        params: kernel [H, K] and bias [K].
+        hidden: [..., H], of the parameters' dtype.
+
+    Returns:
+        [..., K].
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit.
+    """
+    check_logits(params, hidden)
+    return _logits(*vary_together(jax.tree.map(jnp.asarray, (params, hidden))))
+
+
+def logits_autodiff(params: ReadoutParams, hidden: ArrayLike) -> Array:
+    """The same function as ``logits``, left to JAX's autodiff."""
+    check_logits(params, hidden)
+    return _affine(*jax.tree.map(jnp.asarray, (params, hidden)))
+
+
+def cross_entropy(values: ArrayLike, targets: ArrayLike) -> Array:
+    """The softmax cross-entropy of each target in nats, [R3] and [R4], with the gradient [R5].
+
+    Args:
+        values: the logits [..., K], floating.
+        targets: integers [...] from 0 to K - 1.
+
+    Returns:
+        [...] of the logits' dtype.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or targets that do not fit.
+
+    >>> import jax, jaxlstm
+    >>> values, target = jax.numpy.array([1.0, 2.0, 0.5]), jax.numpy.array(1)
+    >>> print(jax.grad(jaxlstm.cross_entropy)(values, target))
+    [ 0.23122388 -0.37146795  0.14024407]
+    """
+    check_cross_entropy(values, targets)
+    return _cross_entropy(*vary_together((jnp.asarray(values), jnp.asarray(targets))))
+
+
+def cross_entropy_autodiff(values: ArrayLike, targets: ArrayLike) -> Array:
+    """The same function as ``cross_entropy``, left to JAX's autodiff."""
+    check_cross_entropy(values, targets)
+    return _negative_log_likelihood(jnp.asarray(values), jnp.asarray(targets))
+
+
+def _rows(table: Float[Array, "K D"], characters: Int[Array, "*T"]) -> Float[Array, "*T D"]:
+    return rows_of(table, characters)  # [R1]
+
+
+def _affine(params: ReadoutParams, hidden: Float[Array, "*T H"]) -> Float[Array, "*T K"]:
+    return hidden @ params.kernel + params.bias  # [R2]
+
+
+def _negative_log_likelihood(
+    values: Float[Array, "*T K"], targets: Int[Array, "*T"]
+) -> Float[Array, "*T"]:
+    of_target = jnp.take_along_axis(values, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(values, axis=-1) - of_target  # [R3] [R4]
+
+
+_embed = jax.custom_vjp(_rows)
+_logits = jax.custom_vjp(_affine)
+_cross_entropy = jax.custom_vjp(_negative_log_likelihood)
+
+
+def _embed_forward(table: Array, characters: Array) -> tuple[Array, Any]:
+    return _rows(table, characters), (table, characters)
+
+
+def _embed_backward(residuals: Any, d_rows: Array) -> tuple[Array, None]:
+    table, characters = residuals
+    return sum_into_rows(d_rows, characters, table), None  # [R8]
+
+
+def _logits_forward(params: ReadoutParams, hidden: Array) -> tuple[Array, Any]:
+    return _affine(params, hidden), (params, hidden)
+
+
+def _logits_backward(residuals: Any, d_logits: Array) -> tuple[ReadoutParams, Array]:
+    params, hidden = residuals
+    d_params = ReadoutParams(  # [R7]
+        kernel=sum_of_outer_products(hidden, d_logits, params.kernel),
+        bias=d_logits.sum(tuple(range(d_logits.ndim - 1))),
+    )
+    return d_params, d_logits @ params.kernel.T  # [R6]
+
+
+def _cross_entropy_forward(values: Array, targets: Array) -> tuple[Array, Any]:
+    return _negative_log_likelihood(values, targets), (values, targets)
+
+
+def _cross_entropy_backward(residuals: Any, d_loss: Array) -> tuple[Array, None]:
+    values, targets = residuals
+    onehot = jax.nn.one_hot(targets, values.shape[-1], dtype=values.dtype)
+    return d_loss[..., None] * (jax.nn.softmax(values) - onehot), None  # [R5]
+
+
+_embed.defvjp(_embed_forward, _embed_backward)
+_logits.defvjp(_logits_forward, _logits_backward)
+_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
