@@ -1,0 +1,86 @@
+"""Errors and the yardstick they are judged by, all in float64.
+
+The truth is the trusted derivation in float64. The yardstick is the larger of two distances from
+the truth: that of the trusted derivation in the working dtype, and that of the truth for inputs and
+cotangents moved by random half-ulps of the working dtype.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT
+
+HALF_PRECISION = 1e-4
+"""The eps that half precisions exceed."""
+
+
+def relative_error(value: Float[ndarray, "*S"], truth: Float[ndarray, "*S"]) -> float:
+    """The norm of ``value - truth`` over the norm of ``truth``.
+
+    Scaled by the largest magnitude, so that no norm underflows; 0 where both are exactly zero, and
+    infinite where only the truth is, or where the value is not finite.
+
+    >>> import numpy
+    >>> truth, value = numpy.array([3e-200, 4e-200]), numpy.array([3e-200, 4.1e-200])
+    >>> print(f"{relative_error(value, truth):.3f}")
+    0.020
+    """
+    value, truth = np.asarray(value, np.float64), np.asarray(truth, np.float64)
+    if not np.isfinite(value).all():
+        return float("inf")
+    scale = np.abs(truth).max(initial=0.0)
+    if scale == 0:
+        return float("inf") if value.any() else 0.0
+    return float(np.linalg.norm((value - truth) / scale) / np.linalg.norm(truth / scale))
+
+
+def yardstick(truth: ndarray, rounded: Iterable[ndarray]) -> float:
+    """The relative error that rounding alone makes: the largest among those of ``rounded``.
+
+    Args:
+        truth: the trusted gradient in float64.
+        rounded: the trusted gradient in the working dtype, and those in float64 of inputs moved by
+            half-ulps; several, since one alone can be right by luck.
+    """
+    return max(relative_error(value, truth) for value in rounded)
+
+
+def rounding_ratio(error: float, yard: float) -> float:
+    """The error in yardsticks: 0 for no error, infinite for one where rounding makes none."""
+    if error == 0:
+        return 0.0
+    return error / yard if yard > 0 else float("inf")
+
+
+def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float | None, bool]:
+    """The rounding ratio, and whether it passes.
+
+    Where the truth is exactly zero, only exact zero passes. In half precision eight yardsticks can
+    be most of a gradient, so there the error must also be within 8 eps, or within 4 yardsticks
+    where rounding alone makes more than that.
+    """
+    if not nonzero:
+        return None, error == 0
+    ratio = rounding_ratio(error, yard)
+    eps = float(jnp.finfo(dtype).eps)
+    fine_enough = eps < HALF_PRECISION or error <= max(RATIO_LIMIT * eps, RATIO_LIMIT / 2 * yard)
+    return ratio, ratio <= RATIO_LIMIT and fine_enough
+
+
+def moved_by_half_ulps(rng: np.random.Generator, tree: Any, dtype: Any, draws: int) -> Any:
+    """``draws`` float64 copies of every leaf, each entry moved up or down by half an ulp of dtype.
+
+    Of float64 itself, which has no half-ulps, each entry moves to its neighbour.
+    """
+    half_ulp = float(jnp.finfo(dtype).eps) / 2
+
+    def move(leaf: ndarray) -> ndarray:
+        return leaf + leaf * rng.choice([-half_ulp, half_ulp], size=(draws, *leaf.shape))
+
+    return jax.tree.map(move, tree)
