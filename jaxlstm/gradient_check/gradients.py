@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -90,10 +90,14 @@ def _parts(blocks: Blocks | None, name: str) -> list[tuple[str | None, Any]]:
     return [(None, ...), *(blocks or {}).get(name, {}).items()]
 
 
-def _judged(leaves: list[ndarray], index: Any, dtype: Any) -> tuple[float, float | None, bool]:
+def _judged(
+    leaves: list[ndarray], index: Any, dtype: Any
+) -> tuple[float, float | None, bool | Literal["unresolved"]]:
     """Relative error, rounding ratio and verdict of the entries at ``index``."""
     truth, trusted, moved, candidate = leaves
     truth, trusted, candidate = truth[index], trusted[index], candidate[index]
+    if not np.isfinite(truth).all():
+        return float("nan"), None, "unresolved"
     error = relative_error(candidate, truth)
     yard = yardstick(truth, [trusted, *(draw[index] for draw in moved)])
     return error, *judge(error, yard, bool(truth.any()), dtype)

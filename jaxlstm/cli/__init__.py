@@ -1,0 +1,27 @@
+"""The command line: ``jaxlstm COMMAND``. The only place that parses and prints."""
+
+import sys
+from collections.abc import Sequence
+
+from jaxlstm import __version__
+from jaxlstm.cli import check
+from jaxlstm.cli.arguments import Parser
+
+BAD_INPUT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 where all holds, 1 where a check fails, 2 on bad input."""
+    parser = Parser(prog="jaxlstm", description="The LSTM whose gradients you can read and check.")
+    parser.add_argument("--version", action="version", version=f"jaxlstm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    check.add_parser(commands)
+    options = parser.parse_args(argv)
+    try:
+        return options.run(options)
+    except (ValueError, TypeError) as error:
+        print(f"jaxlstm {options.command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"jaxlstm {options.command}: stopped.", file=sys.stderr)
+        return 130

@@ -1,0 +1,68 @@
+"""What the commands' options have in common."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers bad input with one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the one line."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole_number(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least {least}, got {text!r}."
+        )
+    return number
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--json FILE``, with ``-`` for standard output alone."""
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=_writable,
+        help="write the result as JSON; - for standard output, where then nothing else is printed",
+    )
+
+
+def write_json(destination: str, result: Any) -> None:
+    """Writes ``result`` to the file, or to standard output where it is ``-``."""
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    if destination == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(destination).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--json {destination}: cannot be written: {error.strerror}.") from error
+
+
+def _writable(destination: str) -> str:
+    path = Path(destination)
+    if destination != "-" and (path.is_dir() or not path.parent.is_dir()):
+        raise argparse.ArgumentTypeError(
+            f"expected a file in an existing folder, got {destination!r}."
+        )
+    return destination

@@ -1,0 +1,120 @@
+"""``jaxlstm check`` as a user meets it: tables, JSON, exit codes, one sentence for bad input."""
+
+import json
+
+import jax
+import pytest
+
+from jaxlstm import lstm_check
+from jaxlstm.cli import main
+
+SIZES = ["--time", "5", "--batch", "3", "--features", "2", "--hidden", "4"]
+COMPARISON_FIELDS = {
+    "candidate",
+    "reference",
+    "criterion",
+    "dtype",
+    "argument",
+    "block",
+    "relative_error",
+    "rounding_ratio",
+    "passed",
+}
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("Ein Text, vier Wörter.\n" * 4, encoding="utf-8")
+    return path
+
+
+def test_json_on_standard_output_holds_every_comparison(capsys):
+    assert main(["check", *SIZES, "--json", "-"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["passed"] is True
+    assert all(set(row) == COMPARISON_FIELDS for row in result["comparisons"])
+    rows = {(c["criterion"], c["dtype"], c["argument"], c["block"]) for c in result["comparisons"]}
+    assert ("rounding ratio", "bfloat16", "params.recurrent_kernel", "forget gate") in rows
+    assert ("rounding ratio", "float64", "inputs", "step 4") in rows
+    assert ("finite differences", "float64", "initial_state.cell", None) in rows
+    assert ("adjoint identity", "float64", "params.bias", None) in rows
+    assert len(rows) == 3 * (6 + 3 * 4 + 5) + 2 * 6
+    assert result["config"]["hidden"] == 4
+    assert set(result["versions"]) >= {"jaxlstm", "jax", "jaxlib", "python"}
+    costs = result["cost"]["gradients"]
+    assert all(cost["median_seconds"] > 0 < cost["temporary_bytes"] for cost in costs.values())
+
+
+def test_tables_and_a_json_file(capsys, tmp_path):
+    path = tmp_path / "result.json"
+    options = ["--dtype", "float32", "--candidate-activation", "sigmoid", "--json", str(path)]
+    assert main(["check", *SIZES, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "params.recurrent_kernel" in printed
+    assert printed.strip().splitlines()[-1].startswith("PASSED: 35 comparisons")
+    assert json.loads(path.read_text())["config"]["activations"]["candidate"] == "sigmoid"
+
+
+def test_text_checks_the_whole_character_loss(capsys, text):
+    options = ["--text", str(text), "--dtype", "float64", "--json", "-"]
+    assert main(["check", *SIZES, *options]) == 0
+    comparisons = json.loads(capsys.readouterr().out)["comparisons"]
+    arguments = {comparison["argument"] for comparison in comparisons}
+    assert {"embedding", "params.bias", "initial_state.cell", "readout.kernel"} <= arguments
+    unread = next(c for c in comparisons if c["block"] == "characters not read")
+    assert unread["relative_error"] == 0
+    assert unread["rounding_ratio"] is None
+
+
+def test_a_wrong_gradient_fails_and_is_named(capsys, monkeypatch):
+    right = lstm_check.sequence.lstm
+
+    def forgets_the_cell_cotangent(*args, **kwargs):
+        outputs, final = right(*args, **kwargs)
+        return outputs, final._replace(cell=jax.lax.stop_gradient(final.cell))
+
+    monkeypatch.setattr(lstm_check.sequence, "lstm", forgets_the_cell_cotangent)
+    assert main(["check", *SIZES, "--dtype", "float32"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED" in printed
+    assert "forget gate" in printed
+
+
+def bad_inputs(tmp_path):
+    for name, content in (("empty", b""), ("binary", b"ab\xff\xfe"), ("short", b"abcde")):
+        (tmp_path / name).write_bytes(content)
+    return {
+        ("--time", "0"): "--time: expected a whole number of at least 1, got '0'.",
+        ("--hidden", "two"): "--hidden: expected a whole number of at least 1, got 'two'.",
+        ("--seed", "-1"): "--seed: expected a whole number of at least 0, got '-1'.",
+        ("--dtype", "float12"): "--dtype: invalid choice: 'float12'",
+        ("--cell-activation", "relu"): "--cell-activation: invalid choice: 'relu'",
+        ("--text", f"{tmp_path}/none"): "none: expected a text file, got: No such file",
+        ("--text", f"{tmp_path}/empty"): "empty: expected a text, got an empty file.",
+        ("--text", f"{tmp_path}/binary"): "expected UTF-8 text, got byte 0xff at position 2.",
+        (
+            "--text",
+            f"{tmp_path}/short",
+        ): "expected at least 6 characters for a sequence of 5, got 5.",
+        ("--json", f"{tmp_path}/no/where"): "--json: expected a file in an existing folder",
+    }
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_bad_input_gets_one_line_and_exit_code_2(capsys, tmp_path, number):
+    options, sentence = list(bad_inputs(tmp_path).items())[number]
+    with pytest.raises(SystemExit) as stopped:
+        raise SystemExit(main(["check", *SIZES, *options]))
+    printed = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.out == ""
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "--help"])
+    assert stopped.value.code == 0
+    assert "example: jaxlstm check" in capsys.readouterr().out

@@ -1,0 +1,22 @@
+"""Every notebook runs from top to bottom, keeps its outputs and stays small."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path):
+    NotebookClient(nbformat.read(path, as_version=4), timeout=300).execute()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_keeps_its_outputs_and_is_small(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert path.stat().st_size < 300_000
+    assert any(cell.outputs for cell in code)
+    assert all(cell.execution_count for cell in code)
