@@ -32,7 +32,7 @@ class Gates(NamedTuple):
     output: Float[Array, "*B H"]
 
 
-def gate_values(z: Float[Array, "*B 4*H"], activations: Activations) -> Gates:
+def gate_values(z: Float[Array, "*B G"], activations: Activations) -> Gates:
     """The gates from their pre-activations ``z`` [..., 4H]: [F2] to [F5]."""
     z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=-1)
     return Gates(

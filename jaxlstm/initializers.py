@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike
 
-from jaxlstm.types import GATES, LSTMParams, LSTMState
+from jaxlstm.types import GATES, LSTMParams, LSTMState, at_least_float32
 from jaxlstm.validation import check_dtype, check_size
 
 
@@ -38,7 +38,7 @@ def init_params(
     check_size("input_size", input_size)
     check_size("hidden_size", hidden_size)
     dtype = check_dtype(dtype)
-    drawn = jnp.promote_types(dtype, jnp.float32)  # QR knows no half precision
+    drawn = at_least_float32(dtype)  # QR knows no half precision
     input_key, recurrent_key = jax.random.split(key)
     gates = len(GATES)
     glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()

@@ -181,11 +181,11 @@ def _character_loss(functions: Any, activations: Activations, args: Any, context
         activations=activations,
     )
     losses = cross_entropy(logits(args["readout"], hidden), context["targets"])
-    valid = jnp.arange(len(losses))[:, None] < lengths
+    valid = jnp.arange(len(losses))[:, None] < lengths.astype(int)
     return jnp.mean(losses, where=valid)
 
 
-def _random_params(rng: Any, D: int, H: int) -> LSTMParams:
+def _random_params(rng: Any, D: int, H: int) -> Any:
     """Float64 kernels and biases whose gates all differ."""
     gains = np.repeat(rng.uniform(0.5, 1.5, len(GATES)), H)
     return LSTMParams(
@@ -195,7 +195,7 @@ def _random_params(rng: Any, D: int, H: int) -> LSTMParams:
     )
 
 
-def _random_state(rng: Any, shape: tuple[int, ...]) -> LSTMState:
+def _random_state(rng: Any, shape: tuple[int, ...]) -> Any:
     return LSTMState(hidden=rng.standard_normal(shape) / 2, cell=rng.standard_normal(shape))
 
 

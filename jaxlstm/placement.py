@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from jaxlstm.types import at_least_float32
+
 
 def vary_together(tree: Any) -> Any:
     """Casts every array of ``tree`` to vary over all mesh axes that any of them varies over.
@@ -62,7 +64,7 @@ def sum_into_rows(
 
     Summed in float32 at least.
     """
-    summed = jnp.promote_types(rows.dtype, jnp.float32)
+    summed = at_least_float32(rows.dtype)
     zeros = jnp.zeros_like(like, dtype=summed)
     placed = jax.typeof(like).sharding
     return zeros.at[indices].add(rows.astype(summed), out_sharding=placed).astype(like.dtype)

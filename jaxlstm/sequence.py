@@ -169,7 +169,7 @@ def _run(
 
 
 def _masks(time: int, lengths: Array | None, resets: Array | None) -> _Masks:
-    valid = None if lengths is None else jnp.arange(time)[:, None] < lengths
+    valid = None if lengths is None else jnp.arange(time)[:, None] < lengths.astype(int)
     if resets is None:
         return _Masks(valid, None)
     return _Masks(valid, ~resets if valid is None else ~(resets & valid))

@@ -8,7 +8,8 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
 
 GATES = ("input", "forget", "candidate", "output")
 """The order i, f, g, o in which the ``4H`` columns of every kernel and bias hold the gates."""
@@ -23,9 +24,9 @@ class LSTMParams(NamedTuple):
         bias: ``b`` [4H].
     """
 
-    input_kernel: Float[Array, "D 4*H"]
-    recurrent_kernel: Float[Array, "H 4*H"]
-    bias: Float[Array, "4*H"]
+    input_kernel: Float[Array, "D G"]
+    recurrent_kernel: Float[Array, "H G"]
+    bias: Float[Array, " G"]
 
 
 class LSTMState(NamedTuple):
@@ -66,3 +67,8 @@ class Activations:
 
     candidate: str = "tanh"
     cell: str = "tanh"
+
+
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """The dtype itself, float32 for half precisions: what sums and draws are made in."""
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)

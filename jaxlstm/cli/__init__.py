@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 from jaxlstm import __version__
 from jaxlstm.cli import check
-from jaxlstm.cli.arguments import Parser
-
-BAD_INPUT = 2
+from jaxlstm.cli.arguments import BadInputError, Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         return options.run(options)
-    except (ValueError, TypeError) as error:
+    except BadInputError as error:
         print(f"jaxlstm {options.command}: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return 2
     except KeyboardInterrupt:
         print(f"jaxlstm {options.command}: stopped.", file=sys.stderr)
         return 130

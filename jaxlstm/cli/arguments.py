@@ -1,10 +1,25 @@
 """What the commands' options have in common."""
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+
+class BadInputError(Exception):
+    """What the user gave cannot be used; its text is the one line that says why."""
+
+
+@contextlib.contextmanager
+def users_input() -> Iterator[None]:
+    """Around what reads the user's input: a ValueError in here is theirs, not ours."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +71,9 @@ def write_json(destination: str, result: Any) -> None:
     try:
         Path(destination).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"--json {destination}: cannot be written: {error.strerror}.") from error
+        raise BadInputError(
+            f"--json {destination}: cannot be written: {error.strerror}."
+        ) from error
 
 
 def _writable(destination: str) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxlstm
 from jaxlstm.benchmark import Cost, measure_costs
-from jaxlstm.cli.arguments import add_json, not_negative, positive, write_json
+from jaxlstm.cli.arguments import add_json, not_negative, positive, users_input, write_json
 from jaxlstm.gradient_check import RATIO_LIMIT, Comparison, pull_back
 from jaxlstm.lstm_check import (
     AUTODIFF,
@@ -83,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
     """Checks, prints the tables or the JSON, and returns the exit code."""
     config = _config(options)
     console = Console(quiet=options.json == "-")
-    problem = draw_problem(config)
+    with users_input():
+        problem = draw_problem(config)
     with _progress() as progress:
         comparisons = check_lstm(problem, config, progress)
         progress("time and memory")

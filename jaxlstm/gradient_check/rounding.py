@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike
 from numpy import ndarray
 
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT
@@ -20,7 +20,7 @@ HALF_PRECISION = 1e-4
 """The eps that half precisions exceed."""
 
 
-def relative_error(value: Float[ndarray, "*S"], truth: Float[ndarray, "*S"]) -> float:
+def relative_error(value: ArrayLike, truth: ArrayLike) -> float:
     """The norm of ``value - truth`` over the norm of ``truth``.
 
     Scaled by the largest magnitude, so that no norm underflows; 0 where both are exactly zero, and
