@@ -1,0 +1,475 @@
+"""Document 000, equations (1) to (25): the system, the generic derivatives, the twelve of h_t."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from jaxlstm.sources.document_000.system import GATE_OF, GATES, PARAMETERS, Draw, d, d_2, product
+from jaxlstm.sources.ledger import Entry
+
+Line = Callable[[Draw], ndarray]
+entry = partial(Entry, "000")
+
+
+# The forward system, (1) to (6).
+
+
+def gate_value(gate: str, q: Draw) -> ndarray:
+    """Sigma of the gate's affine map."""
+    W, U, b = (q.params[name] for name in GATES[gate])
+    return 1 / (1 + np.exp(-(W @ q.values["h"][-2] + U @ q.x[-1] + b)))
+
+
+def forward_entries() -> Iterable[Entry]:
+    """The six definitions."""
+    numbers = {"o": "1", "i": "2", "f": "3", "s~": "4"}
+    for gate, number in numbers.items():
+        W, U, b = GATES[gate]
+        yield entry(
+            number,
+            rf"{latex(gate)}_t = \sigma({W} h_{{t-1}} + {U} x_t + {b})",
+            printed=partial(gate_value, gate),
+            truth=lambda q, gate=gate: q.values[gate][-1],
+            kind="definition",
+            used_by=("F1", {"o": "F4", "i": "F2", "f": "F3", "s~": "F5"}[gate]),
+        )
+    yield entry(
+        "5",
+        r"s_t = f_t \odot s_{t-1} + i_t \odot \tilde{s}_t",
+        printed=lambda q: at(q, "f") * before(q, "s") + at(q, "i") * at(q, "s~"),
+        truth=lambda q: at(q, "s"),
+        kind="definition",
+        used_by=("F6",),
+    )
+    yield entry(
+        "6",
+        r"h_t = o_t \odot \sigma(s_t)",
+        printed=lambda q: at(q, "o") * sigma_s(q),
+        truth=lambda q: at(q, "h"),
+        kind="definition",
+        used_by=("F7",),
+    )
+
+
+def latex(gate: str) -> str:
+    """The gate's letter."""
+    return r"\tilde{s}" if gate == "s~" else gate
+
+
+def at(q: Draw, name: str) -> ndarray:
+    """The quantity at time t."""
+    return q.values[name][-1]
+
+
+def before(q: Draw, name: str) -> ndarray:
+    """The quantity at time t - 1."""
+    return q.values[name][-2]
+
+
+def sigma_s(q: Draw) -> ndarray:
+    """sigma(s_t)."""
+    return 1 / (1 + np.exp(-at(q, "s")))
+
+
+def prime(q: Draw, name: str) -> ndarray:
+    """g'_t of a gate; of "s", sigma'(s_t)."""
+    return q.primes[name][-1]
+
+
+# What recurs: derivatives at t and t - 1, and the parts of the twelve.
+
+
+def by(q: Draw, name: str, A: str) -> ndarray:
+    """The derivative of the quantity at t by A."""
+    return q.by[name][A][-1]
+
+
+def by_before(q: Draw, name: str, A: str) -> ndarray:
+    """The derivative of the quantity at t - 1 by A."""
+    return q.by[name][A][-2]
+
+
+def W_of(q: Draw, gate: str) -> ndarray:
+    """The gate's recurrent matrix."""
+    return q.params[GATES[gate][0]]
+
+
+def own_input(q: Draw, A: str) -> ndarray:
+    """The derivative of A's affine map by A with h_{t-1} held: d_2(h_{t-1}), d_2(x_t) or I."""
+    H = len(at(q, "h"))
+    inputs = {"W": before(q, "h"), "U": q.x[-1]}
+    return np.eye(H) if A[0] == "b" else d_2(inputs[A[0]], H)
+
+
+def gate_by(q: Draw, gate: str, A: str) -> ndarray:
+    """dg_t/dA by (10) to (13)."""
+    inner = product(W_of(q, gate), by_before(q, "h", A))
+    own = own_input(q, A) if GATE_OF[A] == gate else 0.0
+    return product(d(prime(q, gate)), inner + own)
+
+
+def state_by(q: Draw, A: str, gate_by: Callable[[str], ndarray]) -> ndarray:
+    """ds_t/dA from the gates' derivatives, as (7)."""
+    return (
+        product(d(before(q, "s")), gate_by("f"))
+        + product(d(at(q, "f")), by_before(q, "s", A))
+        + product(d(at(q, "i")), gate_by("s~"))
+        + product(d(at(q, "s~")), gate_by("i"))
+    )
+
+
+def hidden_by(q: Draw, A: str, gate_by: Callable[[str], ndarray]) -> ndarray:
+    """dh_t/dA from the gates' derivatives, as (8)."""
+    through_cell = product(d(at(q, "o")), d(prime(q, "s")), state_by(q, A, gate_by))
+    return product(d(sigma_s(q)), gate_by("o")) + through_cell
+
+
+def M_t(q: Draw) -> ndarray:
+    """The factor of dh_{t-1}/dA in all twelve."""
+    inner = (
+        d(before(q, "s")) @ d(prime(q, "f")) @ W_of(q, "f")
+        + d(at(q, "i")) @ d(prime(q, "s~")) @ W_of(q, "s~")
+        + d(at(q, "s~")) @ d(prime(q, "i")) @ W_of(q, "i")
+    )
+    outer = d(sigma_s(q)) @ d(prime(q, "o")) @ W_of(q, "o")
+    return outer + d(at(q, "o")) @ d(prime(q, "s")) @ inner
+
+
+def N_t(q: Draw) -> ndarray:
+    """The factor of ds_{t-1}/dA in all twelve."""
+    return d(at(q, "o")) @ d(prime(q, "s")) @ d(at(q, "f"))
+
+
+def V_t(q: Draw, A: str) -> ndarray:
+    """The direct term of A: diagonal in the gate's unit."""
+    gate = GATE_OF[A]
+    through_cell = d(at(q, "o")) @ d(prime(q, "s"))
+    factor = {
+        "o": d(sigma_s(q)),
+        "i": through_cell @ d(at(q, "s~")),
+        "f": through_cell @ d(before(q, "s")),
+        "s~": through_cell @ d(at(q, "i")),
+    }[gate]
+    return product(factor, d(prime(q, gate)), own_input(q, A))
+
+
+def all_parameters(line: Callable[[Draw, str], ndarray], q: Draw) -> ndarray:
+    """A line about an arbitrary A, at all twelve."""
+    return np.concatenate([np.ravel(line(q, A)) for A in PARAMETERS])
+
+
+# The generic derivatives, (7) to (13).
+
+
+def generic_entries() -> Iterable[Entry]:
+    """Equations (7), (8) and (9), each line for all twelve parameters."""
+    every = partial(partial, all_parameters)
+    true_gate = lambda q, A: partial(lambda gate: by(q, gate, A))  # noqa: E731
+    lines = {
+        ("7", 1, r"\partial(f_t \odot s_{t-1} + i_t \odot \tilde{s}_t) / \partial A"): _state_sum,
+        (
+            "7",
+            2,
+            r"\sum \partial(\cdot)/\partial(\cdot) \, \partial(\cdot)/\partial A",
+        ): _state_rule,
+        ("7", None, SEVEN): lambda q, A: state_by(q, A, true_gate(q, A)),
+        ("8", 1, EIGHT_1): _hidden_rule,
+        ("8", 2, EIGHT_2): _hidden_by_state,
+        ("8", None, EIGHT_3): lambda q, A: hidden_by(q, A, true_gate(q, A)),
+    }
+    for (number, line, statement), printed in lines.items():
+        name = "s" if number == "7" else "h"
+        yield entry(
+            number,
+            statement,
+            printed=every(printed),
+            truth=every(lambda q, A, name=name: by(q, name, A)),
+            line=line,
+        )
+    nine = {
+        (1, NINE_1, "holds"): _hidden_by_state,
+        (None, NINE_2, "typographical"): lambda q, A: hidden_by(q, A, true_gate(q, A)),
+    }
+    for (line, statement, verdict), printed in nine.items():
+        yield entry(
+            "9",
+            statement,
+            printed=every(lambda q, A, printed=printed: product(q.d_loss, printed(q, A))),
+            truth=every(lambda q, A: q.loss_by[A]),
+            line=line,
+            verdict=verdict,
+            note="Prints s~_t/dA without the d of its numerator." if line is None else "",
+        )
+
+
+SEVEN = (
+    r"d(s_{t-1}) \partial f_t/\partial A + d(f_t) \partial s_{t-1}/\partial A"
+    r" + d(i_t) \partial\tilde{s}_t/\partial A + d(\tilde{s}_t) \partial i_t/\partial A"
+)
+EIGHT_1 = (
+    r"\partial h_t/\partial o_t \, \partial o_t/\partial A + \partial h_t/\partial\sigma(s_t)"
+    r" \, \partial\sigma(s_t)/\partial s_t \, \partial s_t/\partial A"
+)
+EIGHT_2 = r"d(\sigma(s_t)) \partial o_t/\partial A + d(o_t) d(\sigma'(s_t)) \partial s_t/\partial A"
+EIGHT_3 = rf"d(\sigma(s_t)) \partial o_t/\partial A + d(o_t) d(\sigma'(s_t)) ({SEVEN})"
+NINE_1 = rf"\partial L_t/\partial h_t ({EIGHT_2})"
+NINE_2 = rf"\partial L_t/\partial h_t ({EIGHT_3})".replace(
+    r"\partial\tilde{s}_t/\partial A", r"\tilde{s}_t/\partial A"
+)
+
+
+def _state_sum(q: Draw, A: str) -> ndarray:
+    """Differentiates the sum of products by the product rule, entry by entry."""
+    rows = [
+        (at(q, "f"), by_before(q, "s", A)),
+        (before(q, "s"), by(q, "f", A)),
+        (at(q, "i"), by(q, "s~", A)),
+        (at(q, "s~"), by(q, "i", A)),
+    ]
+    return sum(np.einsum("j,j...->j...", factor, tensor) for factor, tensor in rows)  # type: ignore[return-value]
+
+
+def _state_rule(q: Draw, A: str) -> ndarray:
+    """The four terms with the partial derivatives of the products."""
+    H = len(at(q, "s"))
+
+    def partial_by(factor: ndarray) -> ndarray:
+        return np.stack([factor * unit for unit in np.eye(H)], axis=1)
+
+    return (
+        product(partial_by(before(q, "s")), by(q, "f", A))
+        + product(partial_by(at(q, "f")), by_before(q, "s", A))
+        + product(partial_by(at(q, "i")), by(q, "s~", A))
+        + product(partial_by(at(q, "s~")), by(q, "i", A))
+    )
+
+
+def _hidden_rule(q: Draw, A: str) -> ndarray:
+    """The chain rule through sigma(s_t)."""
+    inner = product(d(prime(q, "s")), by(q, "s", A))
+    return product(d(sigma_s(q)), by(q, "o", A)) + product(d(at(q, "o")), inner)
+
+
+def _hidden_by_state(q: Draw, A: str) -> ndarray:
+    through_cell = product(d(at(q, "o")), d(prime(q, "s")), by(q, "s", A))
+    return product(d(sigma_s(q)), by(q, "o", A)) + through_cell
+
+
+def gate_entries() -> Iterable[Entry]:
+    """Equations (10) to (13), each line for all gates and their parameters."""
+    kinds = {
+        "10": (None, r"d(g'_t) W_g \partial h_{t-1}/\partial A"),
+        "11": ("W", r"d(g'_t) (d_2(h_{t-1}) + W_g \partial h_{t-1}/\partial W_g)"),
+        "12": ("U", r"d(g'_t) (W_g \partial h_{t-1}/\partial U_g + d_2(x_t))"),
+        "13": ("b", r"d(g'_t) (W_g \partial h_{t-1}/\partial b_g + I)"),
+    }
+    for number, (kind, statement) in kinds.items():
+        pairs = [(g, A) for g in GATES for A in PARAMETERS if _concerns(kind, g, A)]
+        printed = partial(_over, pairs, gate_by)
+        truth = partial(_over, pairs, by)
+        for line, text in enumerate(_chain_rule_lines(number), start=1):
+            misprint = number == "12" and line == 1
+            yield entry(
+                number,
+                text,
+                printed=partial(_over, pairs, _gate_rule),
+                truth=truth,
+                line=line,
+                verdict="typographical" if misprint else "holds",
+                note="The inner derivative prints o where it means g." if misprint else "",
+            )
+        yield entry(number, statement, printed=printed, truth=truth)
+
+
+def _concerns(kind: str | None, gate: str, A: str) -> bool:
+    own = GATE_OF[A] == gate
+    return not own if kind is None else own and A[0] == kind
+
+
+def _over(pairs: list[tuple[str, str]], line: Callable[[Draw, str, str], Any], q: Draw) -> ndarray:
+    return np.concatenate([np.ravel(line(q, gate, A)) for gate, A in pairs])
+
+
+def _gate_rule(q: Draw, gate: str, A: str) -> ndarray:
+    """sigma' of the affine map times the affine map's derivative, term by term."""
+    W, U, b = GATES[gate]
+    affine = np.tensordot(q.params[W], by_before(q, "h", A), 1)
+    if A in (W, U, b):
+        size = len(at(q, "h"))
+        wide = {W: before(q, "h"), U: q.x[-1], b: np.ones(1)}[A]
+        own = np.einsum("jk,l->jkl", np.eye(size), wide)
+        affine = affine + own.reshape(affine.shape)
+    return np.einsum("j,j...->j...", prime(q, gate), affine)
+
+
+def _chain_rule_lines(number: str) -> list[str]:
+    affine = "W_g h_{t-1} + U_g x_t + b_g"
+    outer = rf"\partial\sigma({affine})/\partial({affine})"
+    if number == "10":
+        return [
+            rf"{outer} \, \partial({affine})/\partial A",
+            rf"d(\sigma'({affine})) W_g \partial h_{{t-1}}/\partial A",
+        ]
+    if number == "11":
+        return [
+            rf"{outer} \, \partial({affine})/\partial W_g",
+            rf"d(\sigma'({affine})) \partial(W_g h_{{t-1}})/\partial W_g",
+            r"d(g'_t) (\partial W_g/\partial W_g h_{t-1} + W_g \partial h_{t-1}/\partial W_g)",
+        ]
+    if number == "12":
+        return [
+            rf"{outer} \, \partial(W_o h_{{t-1}} + U_o x_t + b_o)/\partial U_o",
+            r"d(g'_t) (W_g \partial h_{t-1}/\partial U_g + \partial(U_g x_t)/\partial U_g)",
+        ]
+    return [rf"{outer} \, \partial({affine})/\partial b_g"]
+
+
+# The twelve, (14) to (25).
+
+NUMBERS = {
+    A: str(14 + n)
+    for n, A in enumerate(
+        ("W", "W_i", "W_f", "W_o", "U", "U_i", "U_f", "U_o", "b", "b_i", "b_f", "b_o")
+    )
+}
+
+
+def specific_entries() -> Iterable[Entry]:
+    """For each parameter the substitution of (8), that of (10) to (13), and M, N and V collected."""
+    for A, number in NUMBERS.items():
+        truth = partial(lambda A, q: by(q, "h", A), A)
+        yield entry(
+            number,
+            EIGHT_3.replace("A", A).replace(r"\partial\tilde{s}_t/", r"\tilde{s}_t/"),
+            printed=partial(lambda A, q: hidden_by(q, A, lambda g: by(q, g, A)), A),
+            truth=truth,
+            line=1,
+            verdict="typographical",
+            note="Prints s~_t over the differential of the parameter without the d of its numerator.",
+        )
+        substituted = partial(lambda A, q: hidden_by(q, A, lambda g: gate_by(q, g, A)), A)
+        yield _substituted_entry(A, number, substituted, truth)
+        collected = partial(lambda A, q: _collected(q, A, V_t(q, A)), A)
+        yield _collected_entry(A, number, collected, truth)
+
+
+def _collected(q: Draw, A: str, V: ndarray) -> ndarray:
+    """M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V."""
+    return product(M_t(q), by_before(q, "h", A)) + product(N_t(q), by_before(q, "s", A)) + V
+
+
+def _substituted_entry(A: str, number: str, substituted: Line, truth: Line) -> Entry:
+    """Line 2; that of (16), (20), (21) and (24) is misprinted."""
+    misprints: dict[str, tuple[Line, str, str]] = {
+        "W_f": (_without_plus_in_forget, "ill-formed", "A plus is missing before d_2(h_{t-1})."),
+        "U_f": (_without_plus_in_forget, "ill-formed", "A plus is missing before d_2(x_t)."),
+        "U_o": (_without_plus_after_forget, "ill-formed", "A plus is missing before d(f_t)."),
+        "b_f": (
+            _without_forget_term,
+            "fails",
+            "d(s_{t-1}) d(f'_t) (I + W_f dh_{t-1}/db_f) is missing after d(o_t) d(sigma'(s_t)).",
+        ),
+    }
+    printed, verdict, note = misprints.get(A, (None, "holds", ""))
+    own = {"W": "d_2(h_{t-1})", "U": "d_2(x_t)", "b": "I"}[A[0]]
+    gate = latex(GATE_OF[A])
+    statement = (
+        rf"(8) \text{{ with }} \partial {gate}_t = d({gate}'_t)({own} + W \partial h_{{t-1}})"
+    )
+    return entry(
+        number,
+        statement,
+        printed=partial(printed, A) if printed else substituted,
+        corrected=substituted if printed else None,
+        truth=truth,
+        line=2,
+        verdict=verdict,  # type: ignore[arg-type]
+        terms=_forget_terms if A == "b_f" else None,
+        note=note,
+    )
+
+
+def _without_plus_in_forget(A: str, q: Draw) -> ndarray:
+    """(16) and (20): W_f dh_{t-1}/dA d_2(.) as one product."""
+    inner = product(W_of(q, "f"), by_before(q, "h", A), own_input(q, A))
+    return hidden_by(
+        q, A, lambda g: product(d(prime(q, "f")), inner) if g == "f" else gate_by(q, g, A)
+    )
+
+
+def _without_plus_after_forget(A: str, q: Draw) -> ndarray:
+    """(21): d(s_{t-1}) d(f'_t) W_f dh_{t-1}/dA d(f_t) ds_{t-1}/dA as one product."""
+    forget = product(W_of(q, "f"), by_before(q, "h", A), d(at(q, "f")), by_before(q, "s", A))
+    inner = (
+        product(d(before(q, "s")), d(prime(q, "f")), forget)
+        + product(d(at(q, "i")), gate_by(q, "s~", A))
+        + product(d(at(q, "s~")), gate_by(q, "i", A))
+    )
+    through_cell = product(d(at(q, "o")), d(prime(q, "s")), inner)
+    return product(d(sigma_s(q)), gate_by(q, "o", A)) + through_cell
+
+
+def _without_forget_term(A: str, q: Draw) -> ndarray:
+    """(24): the forget gate's term stops after d(o_t) d(sigma'(s_t))."""
+    without = hidden_by(q, A, lambda g: 0 * gate_by(q, g, A) if g == "f" else gate_by(q, g, A))
+    return without + d(at(q, "o")) @ d(prime(q, "s"))
+
+
+def _forget_terms(q: Draw) -> dict[str, ndarray]:
+    stopped = d(at(q, "o")) @ d(prime(q, "s"))
+    direct = stopped @ d(before(q, "s")) @ d(prime(q, "f"))
+    through_h = product(direct, W_of(q, "f"), by_before(q, "h", "b_f"))
+    return {
+        "d(o_t) d(sigma'(s_t))": stopped,
+        "d(o_t) d(sigma'(s_t)) d(s_{t-1}) d(f'_t)": direct,
+        "d(o_t) d(sigma'(s_t)) d(s_{t-1}) d(f'_t) W_f dh_{t-1}/db_f": through_h,
+        "d(o_t) d(sigma'(s_t)) d(i_t)": stopped @ d(at(q, "i")),
+    }
+
+
+def _collected_entry(A: str, number: str, collected: Line, truth: Line) -> Entry:
+    """The result; V_t of (17), (21) and (25) is misprinted."""
+    misprints: dict[str, tuple[Line, str]] = {
+        "W_o": (_with_state_for_sigma, "d(s_t) d(o'_t) d_2(h_{t-1}): s_t stands for sigma(s_t)."),
+        "U_o": (
+            _with_forget_gates_V,
+            "V_t is that of U_f, not d(sigma(s_t)) d(o'_t) d_2(x_t).",
+        ),
+        "b_o": (_with_state_for_sigma, "d(s_t) d(o'_t): s_t stands for sigma(s_t)."),
+    }
+    printed, note = misprints.get(A, (None, ""))
+    return entry(
+        number,
+        rf"M_t \partial h_{{t-1}}/\partial {A} + N_t \partial s_{{t-1}}/\partial {A} + V_t",
+        printed=partial(printed, A) if printed else collected,
+        corrected=collected if printed else None,
+        truth=truth,
+        verdict="fails" if printed else "holds",
+        terms=partial(_V_terms, A) if printed else None,
+        note=note,
+    )
+
+
+def _with_state_for_sigma(A: str, q: Draw) -> ndarray:
+    V = product(d(at(q, "s")), d(prime(q, "o")), own_input(q, A))
+    return _collected(q, A, V)
+
+
+def _with_forget_gates_V(A: str, q: Draw) -> ndarray:
+    return _collected(q, A, V_t(q, A.replace("_o", "_f")))
+
+
+def _V_terms(A: str, q: Draw) -> dict[str, ndarray]:
+    """The direct terms of all four gates for A's kind, and the one with s_t for sigma(s_t)."""
+    kind = ("W", "U", "b").index(A[0])
+    own = own_input(q, A)
+    right = {f"V_t of {names[kind]}": V_t(q, names[kind]) for names in GATES.values()}
+    return right | {"d(s_t) d(o'_t) ...": product(d(at(q, "s")), d(prime(q, "o")), own)}
+
+
+def entries() -> list[Entry]:
+    """All of (1) to (25)."""
+    return [*forward_entries(), *generic_entries(), *gate_entries(), *specific_entries()]

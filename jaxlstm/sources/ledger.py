@@ -1,0 +1,159 @@
+"""What a document prints, and the machine's verdict on it.
+
+An entry holds one printed line as functions of a draw: a random point at which every quantity that
+the line mentions is the true one, by JAX's autodiff of the document's plain forward system in
+float64. So each line is judged alone, and a wrong one is blamed for nothing but itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxlstm.gradient_check import relative_error
+
+Verdict = Literal[
+    "holds", "fails", "holds only if", "ill-formed", "typographical", "supplied", "undecided"
+]
+Kind = Literal["definition", "equation", "bound", "limit", "claim"]
+
+HOLDS = 1e-12
+"""The largest relative error, on any draw, of a line that holds."""
+
+FAILS = 1e-6
+"""The smallest relative error, on any draw, of a line that fails."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What a line that fails in general needs to hold.
+
+    Attributes:
+        words: the condition.
+        draw: the same quantities at a random point where it is met, from a seed.
+    """
+
+    words: str
+    draw: Callable[[int], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One printed line.
+
+    Attributes:
+        document: the first three digits of the document's file name.
+        equation: its number there, or a label of ours where it has none.
+        statement: the line in LaTeX.
+        printed: the right side as the document has it, from a draw; a ValueError where it cannot
+            be evaluated. Of a bound, the pair (what is bounded, the bound).
+        truth: the left side, by autodiff, from a draw; None for a bound.
+        corrected: the right side as it should be, where the printed one does not hold.
+        verdict: the recorded one, which the machine's must equal.
+        terms: named terms, from a draw; what is missing in the printed line is fitted by them.
+        reading: how it is read, where it can be read in two ways.
+        kind: what it is in the document's argument.
+        condition: for "holds only if".
+        terms: named terms, from a draw; what is missing in the printed line is fitted by them.
+        used_by: labels of the lines of the library's own code that compute this.
+        note: what was found, in a sentence.
+    """
+
+    document: str
+    equation: str
+    statement: str
+    printed: Callable[[Any], Any]
+    truth: Callable[[Any], Any] | None
+    corrected: Callable[[Any], Any] | None = None
+    verdict: Verdict = "holds"
+    line: int | None = None
+    reading: str | None = None
+    kind: Kind = "equation"
+    condition: Condition | None = None
+    terms: Callable[[Any], Mapping[str, Any]] | None = None
+    used_by: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the machine found of one entry.
+
+    Attributes:
+        verdict: by the errors alone; "typographical" and "supplied" where recorded and it holds.
+        printed_error: the largest relative error of the printed line on any draw; of a bound, the
+            largest share of the bound that is reached; None where it cannot be evaluated.
+        least_error: the smallest relative error of the printed line on any draw.
+        corrected_error: the largest of the corrected line, or None without one.
+        wrong_entries: the share of entries that are wrong by more than FAILS, on the worst draw.
+        fit: for each of the entry's terms, how often it must be added to the printed line.
+    """
+
+    entry: Entry
+    verdict: Verdict
+    printed_error: float | None
+    least_error: float | None
+    corrected_error: float | None
+    wrong_entries: float | None
+    fit: Mapping[str, float]
+
+
+def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement:
+    """Judges one entry on the draws; ``seeds`` draw the points of its condition."""
+    draws = list(draws)
+    corrected = None if entry.corrected is None else max(_errors(entry, entry.corrected, draws))
+    try:
+        errors = _errors(entry, entry.printed, draws)
+    except ValueError:
+        return Judgement(entry, "ill-formed", None, None, corrected, None, {})
+    verdict = _verdict(entry, errors, seeds)
+    wrong = verdict in ("fails", "holds only if") and entry.kind != "bound"
+    share = _wrong_share(entry, draws[int(np.argmax(errors))]) if wrong else None
+    fit = _fit(entry, draws) if wrong and entry.terms else {}
+    return Judgement(entry, verdict, max(errors), min(errors), corrected, share, fit)
+
+
+def _errors(entry: Entry, line: Callable[[Any], Any], draws: Iterable[Any]) -> list[float]:
+    return [_error(entry, line(draw), draw) for draw in draws]
+
+
+def _error(entry: Entry, value: Any, draw: Any) -> float:
+    if entry.truth is None:
+        bounded, bound = value
+        return float(np.max(bounded / bound))
+    value, truth = np.asarray(value), np.asarray(entry.truth(draw))
+    if value.shape != truth.shape:
+        raise ValueError(f"expected shape {truth.shape}, got {value.shape}")
+    return relative_error(value, truth)
+
+
+def _verdict(entry: Entry, errors: list[float], seeds: Iterable[int]) -> Verdict:
+    if entry.kind == "bound":
+        return "holds" if max(errors) <= 1 + HOLDS else "fails"
+    if max(errors) <= HOLDS:
+        return entry.verdict if entry.verdict in ("typographical", "supplied") else "holds"
+    if min(errors) <= FAILS:
+        return "undecided"
+    if entry.condition is None:
+        return "fails"
+    met = _errors(entry, entry.printed, map(entry.condition.draw, seeds))
+    return "holds only if" if max(met) <= HOLDS else "fails"
+
+
+def _wrong_share(entry: Entry, draw: Any) -> float:
+    assert entry.truth is not None
+    truth = np.asarray(entry.truth(draw))
+    wrong = abs(np.asarray(entry.printed(draw)) - truth) > FAILS * abs(truth).max()
+    return float(np.mean(wrong))
+
+
+def _fit(entry: Entry, draws: list[Any]) -> dict[str, float]:
+    """The terms' coefficients in ``truth - printed``, by least squares over all draws."""
+    assert entry.terms is not None
+    assert entry.truth is not None
+    missing = [np.ravel(entry.truth(draw) - entry.printed(draw)) for draw in draws]
+    named = [entry.terms(draw) for draw in draws]
+    columns = [np.concatenate([np.ravel(terms[name]) for terms in named]) for name in named[0]]
+    coefficients = np.linalg.lstsq(np.stack(columns, -1), np.concatenate(missing))[0]
+    return dict(zip(named[0], coefficients.tolist(), strict=True))
