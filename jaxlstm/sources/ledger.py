@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from numpy import ndarray
 
 from jaxlstm.gradient_check import relative_error
 
@@ -17,6 +18,9 @@ Verdict = Literal[
     "holds", "fails", "holds only if", "ill-formed", "typographical", "supplied", "undecided"
 ]
 Kind = Literal["definition", "equation", "bound", "limit", "claim"]
+
+Line = Callable[[Any], Any]
+"""One side of a printed line, from a draw."""
 
 HOLDS = 1e-12
 """The largest relative error, on any draw, of a line that holds."""
@@ -47,11 +51,12 @@ class Entry:
         equation: its number there, or a label of ours where it has none.
         statement: the line in LaTeX.
         printed: the right side as the document has it, from a draw; a ValueError where it cannot
-            be evaluated. Of a bound, the pair (what is bounded, the bound).
+            be evaluated. Of a bound, the pair (what is bounded, the bound). None where the document
+            needs the line but does not print it.
         truth: the left side, by autodiff, from a draw; None for a bound.
         corrected: the right side as it should be, where the printed one does not hold.
         verdict: the recorded one, which the machine's must equal.
-        terms: named terms, from a draw; what is missing in the printed line is fitted by them.
+        line: its number in a derivation of several lines, from 1; None for the equation itself.
         reading: how it is read, where it can be read in two ways.
         kind: what it is in the document's argument.
         condition: for "holds only if".
@@ -63,7 +68,7 @@ class Entry:
     document: str
     equation: str
     statement: str
-    printed: Callable[[Any], Any]
+    printed: Callable[[Any], Any] | None
     truth: Callable[[Any], Any] | None
     corrected: Callable[[Any], Any] | None = None
     verdict: Verdict = "holds"
@@ -81,7 +86,7 @@ class Judgement:
     """What the machine found of one entry.
 
     Attributes:
-        verdict: by the errors alone; "typographical" and "supplied" where recorded and it holds.
+        verdict: by the errors alone, but "typographical" where that is recorded and it holds.
         printed_error: the largest relative error of the printed line on any draw; of a bound, the
             largest share of the bound that is reached; None where it cannot be evaluated.
         least_error: the smallest relative error of the printed line on any draw.
@@ -103,18 +108,26 @@ def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement
     """Judges one entry on the draws; ``seeds`` draw the points of its condition."""
     draws = list(draws)
     corrected = None if entry.corrected is None else max(_errors(entry, entry.corrected, draws))
+    if entry.printed is None:
+        holds = corrected is not None and corrected <= HOLDS
+        return Judgement(entry, "supplied" if holds else "fails", None, None, corrected, None, {})
     try:
         errors = _errors(entry, entry.printed, draws)
     except ValueError:
         return Judgement(entry, "ill-formed", None, None, corrected, None, {})
-    verdict = _verdict(entry, errors, seeds)
-    wrong = verdict in ("fails", "holds only if") and entry.kind != "bound"
-    share = _wrong_share(entry, draws[int(np.argmax(errors))]) if wrong else None
-    fit = _fit(entry, draws) if wrong and entry.terms else {}
+    verdict = _verdict(entry, entry.printed, errors, seeds)
+    if verdict not in ("fails", "holds only if") or entry.truth is None:
+        return Judgement(entry, verdict, max(errors), min(errors), corrected, None, {})
+    truths = [np.asarray(entry.truth(draw)) for draw in draws]
+    missing = [truth - entry.printed(draw) for truth, draw in zip(truths, draws, strict=True)]
+    share = max(
+        float(np.mean(abs(m) > FAILS * abs(t).max())) for m, t in zip(missing, truths, strict=True)
+    )
+    fit = _fit(entry.terms, missing, draws) if entry.terms else {}
     return Judgement(entry, verdict, max(errors), min(errors), corrected, share, fit)
 
 
-def _errors(entry: Entry, line: Callable[[Any], Any], draws: Iterable[Any]) -> list[float]:
+def _errors(entry: Entry, line: Line, draws: Iterable[Any]) -> list[float]:
     return [_error(entry, line(draw), draw) for draw in draws]
 
 
@@ -128,32 +141,23 @@ def _error(entry: Entry, value: Any, draw: Any) -> float:
     return relative_error(value, truth)
 
 
-def _verdict(entry: Entry, errors: list[float], seeds: Iterable[int]) -> Verdict:
+def _verdict(entry: Entry, printed: Line, errors: list[float], seeds: Iterable[int]) -> Verdict:
     if entry.kind == "bound":
         return "holds" if max(errors) <= 1 + HOLDS else "fails"
     if max(errors) <= HOLDS:
-        return entry.verdict if entry.verdict in ("typographical", "supplied") else "holds"
+        return "typographical" if entry.verdict == "typographical" else "holds"
     if min(errors) <= FAILS:
         return "undecided"
     if entry.condition is None:
         return "fails"
-    met = _errors(entry, entry.printed, map(entry.condition.draw, seeds))
+    met = _errors(entry, printed, map(entry.condition.draw, seeds))
     return "holds only if" if max(met) <= HOLDS else "fails"
 
 
-def _wrong_share(entry: Entry, draw: Any) -> float:
-    assert entry.truth is not None
-    truth = np.asarray(entry.truth(draw))
-    wrong = abs(np.asarray(entry.printed(draw)) - truth) > FAILS * abs(truth).max()
-    return float(np.mean(wrong))
-
-
-def _fit(entry: Entry, draws: list[Any]) -> dict[str, float]:
-    """The terms' coefficients in ``truth - printed``, by least squares over all draws."""
-    assert entry.terms is not None
-    assert entry.truth is not None
-    missing = [np.ravel(entry.truth(draw) - entry.printed(draw)) for draw in draws]
-    named = [entry.terms(draw) for draw in draws]
-    columns = [np.concatenate([np.ravel(terms[name]) for terms in named]) for name in named[0]]
-    coefficients = np.linalg.lstsq(np.stack(columns, -1), np.concatenate(missing))[0]
+def _fit(terms: Line, missing: list[ndarray], draws: list[Any]) -> dict[str, float]:
+    """The coefficients of the terms in what is missing, by least squares over all draws."""
+    named = [terms(draw) for draw in draws]
+    columns = [np.concatenate([np.ravel(row[name]) for row in named]) for name in named[0]]
+    target = np.concatenate([np.ravel(rest) for rest in missing])
+    coefficients = np.linalg.lstsq(np.stack(columns, -1), target)[0]
     return dict(zip(named[0], coefficients.tolist(), strict=True))

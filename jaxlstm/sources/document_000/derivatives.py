@@ -338,7 +338,7 @@ NUMBERS = {
 
 
 def specific_entries() -> Iterable[Entry]:
-    """For each parameter the substitution of (8), that of (10) to (13), and M, N and V collected."""
+    """For each parameter: (8), then (10) to (13) put into it, then M, N and V collected."""
     for A, number in NUMBERS.items():
         truth = partial(lambda A, q: by(q, "h", A), A)
         yield entry(
@@ -348,7 +348,7 @@ def specific_entries() -> Iterable[Entry]:
             truth=truth,
             line=1,
             verdict="typographical",
-            note="Prints s~_t over the differential of the parameter without the d of its numerator.",
+            note="Prints s~_t/dA without the d of its numerator.",
         )
         substituted = partial(lambda A, q: hidden_by(q, A, lambda g: gate_by(q, g, A)), A)
         yield _substituted_entry(A, number, substituted, truth)
