@@ -170,9 +170,7 @@ def _run(
 
 def _masks(time: int, lengths: Array | None, resets: Array | None) -> _Masks:
     valid = None if lengths is None else jnp.arange(time)[:, None] < lengths.astype(int)
-    if resets is None:
-        return _Masks(valid, None)
-    return _Masks(valid, ~resets if valid is None else ~(resets & valid))
+    return _Masks(valid, None if resets is None else ~resets)
 
 
 def _keep(mask: Bool[Array, "*T B"] | None, tree: Any, otherwise: Any = None) -> Any:

@@ -190,9 +190,8 @@ def _check_array(name: str, value: Any) -> None:
 
 def _check_rank(name: str, value: Any, rank: int) -> None:
     if value.ndim != rank:
-        raise ValueError(
-            f"{name}: expected {rank} dimensions, got {value.ndim}, shape {_shape(value)}."
-        )
+        dimensions = "1 dimension" if rank == 1 else f"{rank} dimensions"
+        raise ValueError(f"{name}: expected {dimensions}, got {value.ndim}, shape {_shape(value)}.")
 
 
 def _check_shape(name: str, value: Any, shape: tuple[int, ...], letters: str, because: str) -> None:

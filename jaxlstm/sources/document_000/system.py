@@ -57,7 +57,7 @@ class Draw(NamedTuple):
         values: each quantity at times 0 to T (its gates at 0 are NaN).
         primes: sigma' at each gate's pre-activation, and at s, at times 1 to T; index 0 is NaN.
         by: for each quantity and parameter, its derivative at times 0 to T.
-        step_by: the derivatives of (s_t, h_t) by (s_{t-1}, h_{t-1}), parameters held, times 0 to T.
+        step_by: each quantity's derivative by s_{t-1} and by h_{t-1} alone, at times 0 to T.
         d_loss: dL_t/dh_t at the last time, [H].
         loss_by: dL_t/dA for each parameter.
     """
@@ -116,10 +116,8 @@ def _quantities(params: Any, state: Any, inputs: Any, weights: Any) -> Any:
     }
     prime = jax.vmap(jax.vmap(jax.grad(jax.nn.sigmoid)))
     primes = {name: prime(at) for name, at in {**z, "s": values["s"]}.items()}
-    jacobians = jax.vmap(jax.jacfwd(lambda s, x: step(params, s, x)[0]), (0, 0))(before, inputs)
-    step_by = {
-        (after, at): jacobians[m][n] for m, after in enumerate("sh") for n, at in enumerate("sh")
-    }
+    jacobians = jax.vmap(jax.jacfwd(lambda state, x: step(params, state, x)[1]))(before, inputs)
+    step_by = {(name, at): jacobians[name][n] for name in values for n, at in enumerate("sh")}
 
     def loss(h: Any) -> Any:
         return jnp.sin(weights * h).sum()
