@@ -76,7 +76,7 @@ def _sensitivities(
     through_cell = o * sigma * (1 - sigma)
     cell = {
         "f": values["s_tm1"] * primes["f"],
-        "i": candidate * primes["i"],
+        "i": s_ * primes["i"],
         "s~": i * primes["s~"],
     }
     W_sum: Any = sum(_rows(factor, params[GATES[gate][0]]) for gate, factor in cell.items())
