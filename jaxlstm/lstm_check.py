@@ -132,6 +132,8 @@ def _text_problem(config: CheckConfig, path: Path) -> Problem:
     text = read_text(path)
     characters, targets = windows(text, config.time, B)
     K = len(text.vocabulary)
+    if K < 2:
+        raise ValueError(f"{path}: expected at least two distinct characters, got one.")
     hand = (readout.embed, sequence.lstm, readout.logits, readout.cross_entropy)
     autodiff = (
         readout.embed_autodiff,

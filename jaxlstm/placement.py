@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxlstm.types import at_least_float32
@@ -50,6 +50,18 @@ def sum_of_outer_products(
     )
 
 
+def product_with_transpose(
+    rows: Float[Array, "*T N"], kernel: Float[Array, "M N"], like: Float[Array, "*T M"]
+) -> Float[Array, "*T M"]:
+    """``rows kernel'`` [..., M], placed like ``like``: the form of every cotangent of a product."""
+    return jax.lax.dot_general(
+        rows,
+        kernel,
+        dimension_numbers=(((rows.ndim - 1,), (1,)), ((), ())),
+        out_sharding=jax.typeof(like).sharding,
+    )
+
+
 def rows_of(table: Float[Array, "K D"], indices: Int[Array, "*T"]) -> Float[Array, "*T D"]:
     """The table's row of each index, placed as the indices are."""
     sharding = jax.typeof(indices).sharding
@@ -72,7 +84,18 @@ def sum_into_rows(
 
 def zeros_along_batch(inputs: Float[Array, "T B D"], size: int) -> Float[Array, "B size"]:
     """Zeros [B, size] of the inputs' dtype, their batch axis sharded as the inputs' is."""
-    sharding = jax.typeof(inputs).sharding
-    batch = PartitionSpec(sharding.spec[1], None)
     shape = (inputs.shape[1], size)
-    return jnp.zeros(shape, inputs.dtype, out_sharding=NamedSharding(sharding.mesh, batch))
+    return jnp.zeros(shape, inputs.dtype, out_sharding=_along_batch(inputs))
+
+
+def place_along_batch(tree: Any, inputs: Float[Array, "T B D"]) -> Any:
+    """On a mesh with Explicit axes, arrays [B, H] sharded along the batch as the inputs are."""
+    sharding = _along_batch(inputs)
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return tree
+    return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, sharding), tree)
+
+
+def _along_batch(inputs: Float[Array, "T B D"]) -> NamedSharding:
+    sharding = jax.typeof(inputs).sharding
+    return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[1], None))

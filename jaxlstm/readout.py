@@ -21,7 +21,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxlstm.placement import rows_of, sum_into_rows, sum_of_outer_products, vary_together
+from jaxlstm.placement import (
+    product_with_transpose,
+    rows_of,
+    sum_into_rows,
+    sum_of_outer_products,
+    vary_together,
+)
 from jaxlstm.types import ReadoutParams
 from jaxlstm.validation import check_cross_entropy, check_embedding, check_logits
 
@@ -74,12 +80,12 @@ def logits_autodiff(params: ReadoutParams, hidden: ArrayLike) -> Array:
     return _affine(*jax.tree.map(jnp.asarray, (params, hidden)))
 
 
-def cross_entropy(values: ArrayLike, targets: ArrayLike) -> Array:
+def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
     """The softmax cross-entropy of each target in nats, [R3] and [R4], with the gradient [R5].
 
     Args:
-        values: the logits [..., K], floating.
-        targets: integers [...] from 0 to K - 1.
+        logits: ``y`` [..., K], floating.
+        targets: integers [...] from 0 to K - 1; where traced, -1 counts as K - 1.
 
     Returns:
         [...] of the logits' dtype.
@@ -88,18 +94,18 @@ def cross_entropy(values: ArrayLike, targets: ArrayLike) -> Array:
         ValueError, TypeError: shapes, dtypes or targets that do not fit.
 
     >>> import jax, jaxlstm
-    >>> values, target = jax.numpy.array([1.0, 2.0, 0.5]), jax.numpy.array(1)
-    >>> [f"{entry:.2f}" for entry in jax.grad(jaxlstm.cross_entropy)(values, target)]
+    >>> scores, target = jax.numpy.array([1.0, 2.0, 0.5]), jax.numpy.array(1)
+    >>> [f"{entry:.2f}" for entry in jax.grad(jaxlstm.cross_entropy)(scores, target)]
     ['0.23', '-0.37', '0.14']
     """
-    check_cross_entropy(values, targets)
-    return _cross_entropy(*vary_together((jnp.asarray(values), jnp.asarray(targets))))
+    check_cross_entropy(logits, targets)
+    return _cross_entropy(*vary_together((jnp.asarray(logits), jnp.asarray(targets))))
 
 
-def cross_entropy_autodiff(values: ArrayLike, targets: ArrayLike) -> Array:
+def cross_entropy_autodiff(logits: ArrayLike, targets: ArrayLike) -> Array:
     """The same function as ``cross_entropy``, left to JAX's autodiff."""
-    check_cross_entropy(values, targets)
-    return _negative_log_likelihood(jnp.asarray(values), jnp.asarray(targets))
+    check_cross_entropy(logits, targets)
+    return _negative_log_likelihood(jnp.asarray(logits), jnp.asarray(targets))
 
 
 def _rows(table: Float[Array, "K D"], characters: Int[Array, "*T"]) -> Float[Array, "*T D"]:
@@ -141,7 +147,7 @@ def _logits_backward(residuals: Any, d_logits: Array) -> tuple[ReadoutParams, Ar
         kernel=sum_of_outer_products(hidden, d_logits, params.kernel),
         bias=d_logits.sum(tuple(range(d_logits.ndim - 1))),
     )
-    return d_params, d_logits @ params.kernel.T  # [R6]
+    return d_params, product_with_transpose(d_logits, params.kernel, hidden)  # [R6]
 
 
 def _cross_entropy_forward(values: Array, targets: Array) -> tuple[Array, Any]:
@@ -150,7 +156,8 @@ def _cross_entropy_forward(values: Array, targets: Array) -> tuple[Array, Any]:
 
 def _cross_entropy_backward(residuals: Any, d_loss: Array) -> tuple[Array, None]:
     values, targets = residuals
-    onehot = jax.nn.one_hot(targets, values.shape[-1], dtype=values.dtype)
+    K = values.shape[-1]
+    onehot = jax.nn.one_hot(targets % K, K, dtype=values.dtype)
     return d_loss[..., None] * (jax.nn.softmax(values) - onehot), None  # [R5]
 
 

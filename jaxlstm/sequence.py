@@ -25,7 +25,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxlstm.cell import Gates, cell_step, gate_values, next_state
 from jaxlstm.cell_derivatives import cell_derivatives, cell_vjp
-from jaxlstm.placement import sum_of_outer_products, vary_together, zeros_along_batch
+from jaxlstm.placement import (
+    place_along_batch,
+    product_with_transpose,
+    sum_of_outer_products,
+    vary_together,
+    zeros_along_batch,
+)
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 from jaxlstm.validation import check_sequence, check_step
 
@@ -58,7 +64,7 @@ def step(
     (5,)
     """
     check_step(params, state, x_t, activations)
-    return cell_step(params, state, jnp.asarray(x_t), activations)
+    return cell_step(*jax.tree.map(jnp.asarray, (params, state, x_t)), activations)
 
 
 def lstm(
@@ -149,6 +155,7 @@ def _at_the_edge(
     return outputs[:, 0], jax.tree.map(lambda leaf: leaf[0], final)
 
 
+@partial(jax.jit, static_argnums=0)
 def _run(
     scan: _Scan,
     params: LSTMParams,
@@ -158,10 +165,14 @@ def _run(
     resets: Bool[Array, "T B"] | None,
     activations: Activations,
 ) -> tuple[Array, LSTMState]:
-    """Completes the arguments, and hides the padding from ``scan`` and from the caller."""
+    """Completes the arguments, and hides the padding from ``scan`` and from the caller.
+
+    Jitted, so that a second call outside any jit compiles nothing.
+    """
     if initial_state is None:
         zeros = zeros_along_batch(inputs, params.recurrent_kernel.shape[0])
         initial_state = LSTMState(zeros, zeros)
+    initial_state = place_along_batch(initial_state, inputs)
     masks = _masks(inputs.shape[0], lengths, resets)
     params, inputs, state, masks = vary_together((params, inputs, initial_state, masks))
     hidden, final = scan(activations, params, _keep(masks.valid, inputs), state, masks)
@@ -207,8 +218,10 @@ def _hand_written(
     initial_state: LSTMState,
     masks: _Masks,
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
-    final, (states, _) = _forward_scan(activations, params, inputs, initial_state, masks)
-    return states.hidden, final
+    final, hidden = _forward_scan(
+        activations, params, inputs, initial_state, masks, lambda state, _: state.hidden
+    )
+    return hidden, final
 
 
 class _Residuals(NamedTuple):
@@ -228,20 +241,19 @@ def _forward_scan(
     inputs: Float[Array, "T B D"],
     initial_state: LSTMState,
     masks: _Masks,
-) -> tuple[LSTMState, tuple[LSTMState, Gates]]:
-    """The final state, and every step's state and gates; the input projection is one product."""
+    kept: Callable[[LSTMState, Gates], Any],
+) -> tuple[LSTMState, Any]:
+    """The final state, and what is kept of every step; the input projection is one product."""
 
-    def forward_step(
-        state: LSTMState, step_t: tuple[Array, _Masks]
-    ) -> tuple[LSTMState, tuple[LSTMState, Gates]]:
+    def forward_step(state: LSTMState, step_t: tuple[Array, _Masks]) -> tuple[LSTMState, Any]:
         projected_t, (valid, carried) = step_t
         entered = _keep(carried, state)
-        z = projected_t + entered.hidden @ params.recurrent_kernel  # [F1]
+        z = projected_t + entered.hidden @ params.recurrent_kernel + params.bias  # [F1]
         gates = gate_values(z, activations)  # [F2] [F3] [F4] [F5]
         state = _keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
-        return state, (state, gates)
+        return state, kept(state, gates)
 
-    projected = inputs @ params.input_kernel + params.bias  # [F1], the part without recursion
+    projected = inputs @ params.input_kernel  # [F1], the part without recursion
     return jax.lax.scan(forward_step, initial_state, (projected, masks))
 
 
@@ -252,7 +264,9 @@ def _forward(
     initial_state: LSTMState,
     masks: _Masks,
 ) -> tuple[tuple[Float[Array, "T B H"], LSTMState], _Residuals]:
-    final, (states, gates) = _forward_scan(activations, params, inputs, initial_state, masks)
+    final, (states, gates) = _forward_scan(
+        activations, params, inputs, initial_state, masks, lambda state, gates: (state, gates)
+    )
     residuals = _Residuals(params, inputs, initial_state, masks, states, gates)
     return (states.hidden, final), residuals
 
@@ -272,7 +286,8 @@ def _backward(
         d_state = LSTMState(d_state.hidden + d_h_t, d_state.cell)
         d_z, d_c_tm1 = cell_vjp(derivatives_t, *d_state)  # [B1] [B2] [B3]
         d_z = _keep(valid, d_z)
-        d_entered = LSTMState(d_z @ params.recurrent_kernel.T, d_c_tm1)  # [B4]
+        d_h_tm1 = product_with_transpose(d_z, params.recurrent_kernel, d_state.hidden)  # [B4]
+        d_entered = LSTMState(d_h_tm1, d_c_tm1)
         return _keep(valid, _keep(carried, d_entered), d_state), d_z
 
     d_initial_state, d_z = jax.lax.scan(
@@ -281,11 +296,12 @@ def _backward(
     d_params = LSTMParams(
         input_kernel=sum_of_outer_products(inputs, d_z, params.input_kernel),  # [B6]
         recurrent_kernel=sum_of_outer_products(
-            entered.hidden, d_z, params.recurrent_kernel
+            _keep(masks.valid, entered.hidden), d_z, params.recurrent_kernel
         ),  # [B5]
         bias=d_z.sum((0, 1)),  # [B7]
     )
-    return d_params, d_z @ params.input_kernel.T, d_initial_state, None  # [B8]
+    d_inputs = product_with_transpose(d_z, params.input_kernel, inputs)  # [B8]
+    return d_params, d_inputs, d_initial_state, None
 
 
 def _states_before(initial_state: LSTMState, states: LSTMState) -> LSTMState:

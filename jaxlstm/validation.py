@@ -33,11 +33,13 @@ def check_dtype(dtype: DTypeLike) -> jnp.dtype:
         known = None
     if known is None or known.name not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}.")
-    if known.name == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "dtype: float64 needs 64-bit mode; wrap the call in `with jax.enable_x64(True):`."
-        )
+    _check_64_bits("dtype", known)
     return known
+
+
+def _check_64_bits(name: str, dtype: Any) -> None:
+    if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(f"{name}: float64 needs 64-bit mode: `with jax.enable_x64(True):`.")
 
 
 def check_activations(activations: Any) -> None:
@@ -165,7 +167,7 @@ def _check_state(name: str, state: Any, shape: tuple[int, ...], params: LSTMPara
 def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
     _check_array("lengths", lengths)
     _check_integers("lengths", lengths)
-    letters = "[B]" if batch else "a scalar []"
+    letters = "[B]" if batch else "[]"
     _check_shape("lengths", lengths, batch, letters, "from the inputs' batch")
     _check_range("lengths", lengths, 0, time, f"T = {time}")
 
@@ -196,14 +198,14 @@ def _check_rank(name: str, value: Any, rank: int) -> None:
 
 def _check_shape(name: str, value: Any, shape: tuple[int, ...], letters: str, because: str) -> None:
     if value.shape != shape:
-        raise ValueError(
-            f"{name}: expected shape {letters} = {list(shape)} {because}, got {_shape(value)}."
-        )
+        expected = f"{letters} = {list(shape)}" if shape else letters
+        raise ValueError(f"{name}: expected shape {expected} {because}, got {_shape(value)}.")
 
 
 def _check_floating(name: str, value: Any) -> None:
-    if value.dtype.name not in DTYPES:
+    if getattr(value.dtype, "name", None) not in DTYPES:
         raise TypeError(f"{name}: expected a dtype among {', '.join(DTYPES)}, got {value.dtype}.")
+    _check_64_bits(name, value.dtype)
 
 
 def _check_integers(name: str, value: Any) -> None:
@@ -212,7 +214,7 @@ def _check_integers(name: str, value: Any) -> None:
 
 
 def _check_range(name: str, value: Any, low: int, high: int, high_in_words: str) -> None:
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) or not getattr(value, "is_fully_addressable", True):
         return
     values = np.asarray(value)
     wrong = values[(values < low) | (values > high)]

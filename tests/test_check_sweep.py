@@ -1,4 +1,4 @@
-"""A thousand drawn LSTMs in three dtypes under the yardstick: no false alarm."""
+"""A thousand drawn LSTMs, each in three dtypes, under the yardstick: no false alarm."""
 
 import itertools
 
@@ -13,42 +13,54 @@ from jaxlstm.validation import ACTIVATION_NAMES
 SIGNATURES = ((6, 2, 3, 4), (1, 1, 2, 1), (12, 3, 5, 2), (25, 4, 3, 6))
 PAIRS = [Activations(*names) for names in itertools.product(ACTIVATION_NAMES, repeat=2)]
 CASES = [(SIGNATURES[k % 4], PAIRS[k % 9]) for k in range(12)]
-DRAWS = 28
+DRAWS = 84
+
+
+def judged(problem, functions, dtype, seed):
+    return compare_gradients(
+        *functions,
+        problem.args,
+        problem.cotangents,
+        context=problem.context,
+        dtype=jnp.dtype(dtype),
+        blocks=problem.blocks,
+        seed=seed,
+    )
+
+
+def sweep(signature, activations, dtype, draws):
+    """All comparisons of ``draws`` drawn LSTMs that share one compilation."""
+    first = draw_problem(CheckConfig(*signature, activations=activations))
+    functions = first.candidate, first.reference
+    comparisons = []
+    for seed in range(draws):
+        problem = draw_problem(CheckConfig(*signature, activations=activations, seed=seed))
+        comparisons += judged(problem, functions, dtype, seed)
+    return comparisons
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize(("signature", "activations"), CASES)
 def test_no_false_alarm(signature, activations, dtype):
-    first = draw_problem(CheckConfig(*signature, activations=activations))
-    failed = []
-    for seed in range(DRAWS):
-        problem = draw_problem(CheckConfig(*signature, activations=activations, seed=seed))
-        comparisons = compare_gradients(
-            first.candidate,
-            first.reference,
-            problem.args,
-            problem.cotangents,
-            context=problem.context,
-            dtype=jnp.dtype(dtype),
-            blocks=problem.blocks,
-            seed=seed,
-        )
-        failed += [(seed, c) for c in comparisons if c.passed is not True]
-    assert failed == []
+    comparisons = sweep(signature, activations, dtype, DRAWS)
+    assert [c for c in comparisons if c.passed is False] == []
+    resolved = sum(c.passed is True for c in comparisons)
+    assert resolved > 0.8 * len(comparisons)
 
 
+def test_float16():
+    comparisons = sweep(SIGNATURES[0], PAIRS[0], "float16", 20)
+    assert [c for c in comparisons if c.passed is False] == []
+
+
+LONG = [Activations(*names) for names in (("tanh", "tanh"), ("sigmoid", "sigmoid"))]
+UNBOUNDED = [Activations(*names) for names in (("identity", "tanh"), ("identity", "identity"))]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-@pytest.mark.parametrize("activations", [Activations("identity", "tanh"), Activations()])
+@pytest.mark.parametrize("activations", LONG + UNBOUNDED)
 def test_long_sequences(activations, dtype):
-    problem = draw_problem(CheckConfig(300, 2, 3, 4, activations=activations, seed=7))
-    comparisons = compare_gradients(
-        problem.candidate,
-        problem.reference,
-        problem.args,
-        problem.cotangents,
-        context=problem.context,
-        dtype=jnp.dtype(dtype),
-        blocks=problem.blocks,
-    )
-    assert [c for c in comparisons if c.passed is not True] == []
+    comparisons = sweep((300, 2, 3, 4), activations, dtype, 5)
+    assert [c for c in comparisons if c.passed is False] == []

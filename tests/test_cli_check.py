@@ -81,29 +81,27 @@ def test_a_wrong_gradient_fails_and_is_named(capsys, monkeypatch):
     assert "forget gate" in printed
 
 
-def bad_inputs(tmp_path):
-    for name, content in (("empty", b""), ("binary", b"ab\xff\xfe"), ("short", b"abcde")):
+BAD_INPUTS = {
+    ("--time", "0"): "--time: expected a whole number of at least 1, got '0'.",
+    ("--hidden", "two"): "--hidden: expected a whole number of at least 1, got 'two'.",
+    ("--seed", "-1"): "--seed: expected a whole number of at least 0, got '-1'.",
+    ("--dtype", "float12"): "--dtype: invalid choice: 'float12'",
+    ("--cell-activation", "relu"): "--cell-activation: invalid choice: 'relu'",
+    ("--text", "none"): "none: expected a text file, got: No such file",
+    ("--text", "empty"): "empty: expected a text, got an empty file.",
+    ("--text", "binary"): "binary: expected UTF-8 text, got byte 0xff at position 2.",
+    ("--text", "short"): "expected at least 6 characters for a sequence of 5, got 5.",
+    ("--text", "same"): "same: expected at least two distinct characters, got one.",
+    ("--json", "no/where"): "expected a file that can be written, got 'no/where': No such file",
+}
+FILES = {"empty": b"", "binary": b"ab\xff\xfe", "short": b"abcde", "same": b"aaaaaaaaa"}
+
+
+@pytest.mark.parametrize(("options", "sentence"), BAD_INPUTS.items(), ids=str)
+def test_bad_input_gets_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, options, sentence):
+    monkeypatch.chdir(tmp_path)
+    for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
-    return {
-        ("--time", "0"): "--time: expected a whole number of at least 1, got '0'.",
-        ("--hidden", "two"): "--hidden: expected a whole number of at least 1, got 'two'.",
-        ("--seed", "-1"): "--seed: expected a whole number of at least 0, got '-1'.",
-        ("--dtype", "float12"): "--dtype: invalid choice: 'float12'",
-        ("--cell-activation", "relu"): "--cell-activation: invalid choice: 'relu'",
-        ("--text", f"{tmp_path}/none"): "none: expected a text file, got: No such file",
-        ("--text", f"{tmp_path}/empty"): "empty: expected a text, got an empty file.",
-        ("--text", f"{tmp_path}/binary"): "expected UTF-8 text, got byte 0xff at position 2.",
-        (
-            "--text",
-            f"{tmp_path}/short",
-        ): "expected at least 6 characters for a sequence of 5, got 5.",
-        ("--json", f"{tmp_path}/no/where"): "--json: expected a file in an existing folder",
-    }
-
-
-@pytest.mark.parametrize("number", range(10))
-def test_bad_input_gets_one_line_and_exit_code_2(capsys, tmp_path, number):
-    options, sentence = list(bad_inputs(tmp_path).items())[number]
     with pytest.raises(SystemExit) as stopped:
         raise SystemExit(main(["check", *SIZES, *options]))
     printed = capsys.readouterr()

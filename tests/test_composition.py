@@ -15,6 +15,7 @@ from drawing import (
     TANH,
     Problem,
     assert_close,
+    assert_same_bits,
     compiled,
     draw,
     one_sequence,
@@ -25,6 +26,7 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import jaxlstm
 from jaxlstm import Activations, LSTMParams, LSTMState, init_params, lstm, lstm_autodiff
 
 SMALL = (5, 3, 2, 4)
@@ -336,3 +338,60 @@ def test_params_and_state_are_pytrees_with_named_paths():
     assert float(optax.tree.norm(doubled)) == pytest.approx(
         2 * float(optax.tree.norm(problem.params)), rel=1e-14
     )
+
+
+def on_explicit_mesh(f: Any, problem: Problem, spec_of_kernels: P) -> Any:
+    """Gradients with the batch of the inputs sharded, the state not, the kernels as given."""
+    mesh = jax.make_mesh((4, 2), ("data", "rows"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        inputs = jax.device_put(problem.inputs, NamedSharding(mesh, P(None, "data")))
+        specs = LSTMParams(spec_of_kernels, spec_of_kernels, P())
+        params = jax.device_put(
+            problem.params, LSTMParams(*(NamedSharding(mesh, s) for s in specs))
+        )
+        state = jax.device_put(problem.initial_state, NamedSharding(mesh, P()))
+        loss = lambda *args: (f(*args)[0] ** 2).sum()  # noqa: E731
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, inputs, state)
+
+
+@pytest.mark.parametrize("f", [lstm, lstm_autodiff])
+@pytest.mark.parametrize("spec", [P(), P("rows")], ids=str)
+def test_replicated_state_and_kernels_sharded_by_rows(f, spec):
+    problem = draw(3, 5, 8, 2, 4, jnp.float64, masks=False)
+    params, inputs, state = problem.params, problem.inputs, problem.initial_state
+    loss = lambda *args: (lstm_autodiff(*args)[0] ** 2).sum()  # noqa: E731
+    truth = jax.grad(loss, argnums=(0, 1, 2))(params, inputs, state)
+    ours = on_explicit_mesh(f, problem, spec)
+    assert_close(jax.device_get(ours), jax.device_get(truth), 1e-13)
+
+
+@pytest.mark.parametrize("f", [lstm, lstm_autodiff])
+def test_a_second_call_outside_jit_compiles_nothing(f):
+    events: list[str] = []
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        events.append(event)
+
+    problem = draw(4, *SMALL, jnp.float64)
+    run(f, problem)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    run(f, draw(5, *SMALL, jnp.float64))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not [event for event in events if "compile" in event]
+
+
+def test_values_alone_keep_no_gates():
+    """Beside arguments and results, not much more than the projected inputs [T, B, 4H]."""
+    T, B, D, H = 64, 8, 16, 32
+    problem = draw(6, T, B, D, H, jnp.float32, masks=False)
+    program = jax.jit(lstm).lower(problem.params, problem.inputs).compile()
+    projected = T * B * 4 * H * 4
+    assert program.memory_analysis().temp_size_in_bytes < 1.2 * projected
+
+
+def test_step_keeps_the_dtype_of_numpy_arrays():
+    problem = draw(7, *SMALL, jnp.bfloat16)
+    arrays = jax.tree.map(np.asarray, (problem.params, problem.initial_state, problem.inputs[0]))
+    state = jaxlstm.step(*arrays)
+    truth = jaxlstm.step(problem.params, problem.initial_state, problem.inputs[0])
+    assert_same_bits(state, truth)

@@ -11,7 +11,7 @@ from jaxlstm import LSTMState, lstm, lstm_autodiff
 
 SMALL = (7, 4, 2, 5)
 FUNCTIONS = pytest.mark.parametrize("f", [lstm, lstm_autodiff])
-DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+DTYPES = pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 FILLINGS = pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 
 

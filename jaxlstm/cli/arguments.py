@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,11 +64,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def write_json(destination: str, result: Any) -> None:
     """Writes ``result`` to the file, or to standard output where it is ``-``."""
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    if destination == "-":
-        sys.stdout.write(text)
-        return
     try:
-        Path(destination).write_text(text, encoding="utf-8")
+        if destination == "-":
+            print(text, end="", flush=True)
+        else:
+            Path(destination).write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInputError(
             f"--json {destination}: cannot be written: {error.strerror}."
@@ -77,9 +76,12 @@ def write_json(destination: str, result: Any) -> None:
 
 
 def _writable(destination: str) -> str:
-    path = Path(destination)
-    if destination != "-" and (path.is_dir() or not path.parent.is_dir()):
+    if destination == "-":
+        return destination
+    try:
+        Path(destination).open("a").close()
+    except OSError as error:
         raise argparse.ArgumentTypeError(
-            f"expected a file in an existing folder, got {destination!r}."
-        )
+            f"expected a file that can be written, got {destination!r}: {error.strerror}."
+        ) from error
     return destination

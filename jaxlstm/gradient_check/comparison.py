@@ -8,6 +8,10 @@ RATIO_LIMIT = 8.0
 """An error of more than this many yardsticks is no rounding error."""
 
 
+Verdict = bool | Literal["unresolved"]
+"""Whether the error is a rounding error; "unresolved" where the reference cannot tell."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """One candidate against one reference, for one argument or a block of it.
@@ -21,7 +25,7 @@ class Comparison:
         block: the named part of the argument, or None for all of it.
         relative_error: the norm of the difference over the norm of the truth.
         rounding_ratio: the error over the yardstick, None where the truth is exactly zero.
-        passed: whether the error is a rounding error; "unresolved" where the reference cannot tell.
+        passed: the verdict.
     """
 
     candidate: str
@@ -32,7 +36,7 @@ class Comparison:
     block: str | None
     relative_error: float
     rounding_ratio: float | None
-    passed: bool | Literal["unresolved"]
+    passed: Verdict
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; a number that is not finite becomes None."""

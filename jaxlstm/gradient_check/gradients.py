@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.comparison import Comparison
+from jaxlstm.gradient_check.comparison import Comparison, Verdict
 from jaxlstm.gradient_check.rounding import judge, moved_by_half_ulps, relative_error, yardstick
 
 Function = Callable[[Any, Any], Any]
@@ -90,9 +90,7 @@ def _parts(blocks: Blocks | None, name: str) -> list[tuple[str | None, Any]]:
     return [(None, ...), *(blocks or {}).get(name, {}).items()]
 
 
-def _judged(
-    leaves: list[ndarray], index: Any, dtype: Any
-) -> tuple[float, float | None, bool | Literal["unresolved"]]:
+def _judged(leaves: list[ndarray], index: Any, dtype: Any) -> tuple[float, float | None, Verdict]:
     """Relative error, rounding ratio and verdict of the entries at ``index``."""
     truth, trusted, moved, candidate = leaves
     truth, trusted, candidate = truth[index], trusted[index], candidate[index]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 from numpy import ndarray
 
-from jaxlstm.gradient_check.comparison import RATIO_LIMIT
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Verdict
 
 HALF_PRECISION = 1e-4
 """The eps that half precisions exceed."""
@@ -58,16 +58,19 @@ def rounding_ratio(error: float, yard: float) -> float:
     return error / yard if yard > 0 else float("inf")
 
 
-def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float | None, bool]:
+def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float | None, Verdict]:
     """The rounding ratio, and whether it passes.
 
-    Where the truth is exactly zero, only exact zero passes. In half precision eight yardsticks can
-    be most of a gradient, so there the error must also be within 8 eps, or within 4 yardsticks
-    where rounding alone makes more than that.
+    Where the truth is exactly zero, only exact zero passes. Where eight yardsticks exceed the
+    gradient itself, rounding leaves nothing of it: "unresolved". In half precision eight yardsticks
+    can still be most of a gradient, so there the error must also be within 8 eps, or within 4
+    yardsticks where rounding alone makes more than that.
     """
     if not nonzero:
         return None, error == 0
     ratio = rounding_ratio(error, yard)
+    if not RATIO_LIMIT * yard < 1:
+        return ratio, "unresolved"
     eps = float(jnp.finfo(dtype).eps)
     fine_enough = eps < HALF_PRECISION or error <= max(RATIO_LIMIT * eps, RATIO_LIMIT / 2 * yard)
     return ratio, ratio <= RATIO_LIMIT and fine_enough
@@ -76,11 +79,13 @@ def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float |
 def moved_by_half_ulps(rng: np.random.Generator, tree: Any, dtype: Any, draws: int) -> Any:
     """``draws`` float64 copies of every leaf, each entry moved up or down by half an ulp of dtype.
 
-    Of float64 itself, which has no half-ulps, each entry moves to its neighbour.
+    Of float64 itself, which has no half-ulps, each entry moves to a neighbour.
     """
-    half_ulp = float(jnp.finfo(dtype).eps) / 2
+    eps = float(jnp.finfo(dtype).eps)
+    part = 1.0 if jnp.dtype(dtype) == np.float64 else 0.5
 
     def move(leaf: ndarray) -> ndarray:
-        return leaf + leaf * rng.choice([-half_ulp, half_ulp], size=(draws, *leaf.shape))
+        ulps = np.ldexp(eps, np.frexp(leaf)[1] - 1)
+        return leaf + rng.choice([-part, part], size=(draws, *leaf.shape)) * ulps
 
     return jax.tree.map(move, tree)

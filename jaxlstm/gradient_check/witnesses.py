@@ -5,7 +5,7 @@ derivative ``<u, J v>`` with the candidate's ``<J' u, v>``, in float64.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison
-from jaxlstm.gradient_check.gradients import Function, leaf_names, pull_back
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Verdict
+from jaxlstm.gradient_check.gradients import DRAWS, Function, leaf_names, pull_back
 from jaxlstm.gradient_check.rounding import judge, moved_by_half_ulps, rounding_ratio
 
 STEPS = 0.1 * 0.5 ** np.arange(8)
@@ -22,8 +22,6 @@ STEPS = 0.1 * 0.5 ** np.arange(8)
 
 RESOLVED = 1e-6
 """A difference whose error estimate exceeds this part of the derivative tells nothing."""
-
-DRAWS = 8
 
 
 def check_finite_differences(
@@ -50,7 +48,7 @@ def check_finite_differences(
         values, magnitude = _moved_values(candidate, args, cotangents, context, directions)
     describe = partial(Comparison, *names, "finite differences", "float64")
     return [
-        describe(name, None, *_against_difference(pairing, *extrapolate(row, float(magnitude))))
+        describe(name, None, *_against_difference(pairing, row, float(magnitude)))
         for name, pairing, row in zip(leaf_names(args), pairings, np.asarray(values), strict=True)
     ]
 
@@ -112,9 +110,12 @@ def extrapolate(values: Float[ndarray, "2 steps"], magnitude: float) -> tuple[fl
 
 
 def _against_difference(
-    pairing: float, derivative: float, estimate: float
-) -> tuple[float, float, bool | Literal["unresolved"]]:
-    """Relative error, error over estimate, verdict."""
+    pairing: float, values: Float[ndarray, "2 steps"], magnitude: float
+) -> tuple[float, float, Verdict]:
+    """Relative error, error over estimate, verdict; of a constant function only zero passes."""
+    derivative, estimate = extrapolate(values, magnitude)
+    if np.ptp(values) == 0:
+        derivative = estimate = 0.0
     error, scale = abs(pairing - derivative), abs(derivative)
     ratio = rounding_ratio(error, estimate)
     relative = error / scale if scale > 0 else rounding_ratio(error, 0.0)
@@ -124,13 +125,14 @@ def _against_difference(
 
 def _against_product(
     pairing: float, products: list[float], size: float
-) -> tuple[float, float | None, bool]:
+) -> tuple[float, float | None, Verdict]:
     """Relative error, rounding ratio, verdict; ``size`` is ``|u| |J v|``."""
     exact, *moved = products
-    error = abs(pairing - exact)
-    yard = max(abs(product - exact) for product in moved)
-    relative = error / size if size > 0 else rounding_ratio(error, 0.0)
-    return relative, *judge(error, yard, size > 0, np.float64)
+    if size == 0:
+        return rounding_ratio(abs(pairing), 0.0), None, pairing == 0
+    error = abs(pairing - exact) / size
+    yard = max(abs(product - exact) for product in moved) / size
+    return error, *judge(error, yard, True, np.float64)
 
 
 def _in_float64(tree: Any) -> Any:

@@ -6,6 +6,7 @@ float64. So each line is judged alone, and a wrong one is blamed for nothing but
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -102,6 +103,32 @@ class Judgement:
     corrected_error: float | None
     wrong_entries: float | None
     fit: Mapping[str, float]
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether the verdict is the recorded one and what stands corrected holds."""
+        right = self.corrected_error is None or self.corrected_error <= HOLDS
+        return self.verdict == self.entry.verdict and right
+
+    def to_json(self) -> dict[str, Any]:
+        """What was printed and what was found, as JSON values."""
+        fields = ("document", "equation", "line", "reading", "kind", "statement")
+        return {
+            **{name: getattr(self.entry, name) for name in fields},
+            "verdict": self.verdict,
+            "printed_error": _finite_or_none(self.printed_error),
+            "corrected_error": _finite_or_none(self.corrected_error),
+            "note": self.entry.note,
+            "recorded_verdict": self.entry.verdict,
+            "condition": self.entry.condition.words if self.entry.condition else None,
+            "wrong_entries": self.wrong_entries,
+            "fit": dict(self.fit),
+            "used_by": list(self.entry.used_by),
+        }
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement:

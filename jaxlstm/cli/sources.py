@@ -1,0 +1,175 @@
+"""``jaxlstm sources``: every printed line of the five documents and the verdict on it."""
+
+import argparse
+import inspect
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.syntax import Syntax
+from rich.table import Table
+
+from jaxlstm.cli.arguments import BadInputError, add_json, not_negative, positive, write_json
+from jaxlstm.sources import DOCUMENTS, Judgement, judge_document
+from jaxlstm.sources.references import code_lines
+
+VERDICTS = ("holds", "typographical", "supplied", "holds only if", "fails", "ill-formed")
+COLOURS = {
+    "holds": "green",
+    "typographical": "green",
+    "supplied": "cyan",
+    "holds only if": "yellow",
+}
+DESCRIPTION = """Judge every printed line of the five source documents against JAX's autodiff, each
+at random points where all that it mentions is true. Without options: a count by document, and every
+line that does not hold. Exit code 0 where all is as recorded and every correction holds, else 1."""
+EXAMPLE = "example: jaxlstm sources --document 000 --equation 17"
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "sources",
+        help="judge the equations of the source documents",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+    )
+    parser.add_argument("--document", choices=DOCUMENTS, help="all lines of this one")
+    parser.add_argument(
+        "--equation", metavar="N", help="one equation of --document, with its code and corrections"
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=12, metavar="N", help="random points (default 12)"
+    )
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, metavar="N", help="of the first draw (default 0)"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judges, prints the tables, one equation, or the JSON, and returns the exit code."""
+    if options.equation and not options.document:
+        raise BadInputError("--equation: expected --document beside it.")
+    documents = [options.document] if options.document else list(DOCUMENTS)
+    seeds = range(options.seed, options.seed + options.draws)
+    judgements: list[Judgement] = []
+    errors = Console(stderr=True)
+    for document in track(documents, "judging", console=errors, transient=True):
+        judgements += judge_document(document, seeds)
+    if options.equation:
+        judgements = _only(options.equation, judgements)
+    _print(judgements, options)
+    if options.json:
+        write_json(options.json, [judgement.to_json() for judgement in judgements])
+    return 0 if all(judgement.as_recorded for judgement in judgements) else 1
+
+
+def _only(equation: str, judgements: list[Judgement]) -> list[Judgement]:
+    found = [j for j in judgements if j.entry.equation == equation]
+    if not found:
+        known = ", ".join(dict.fromkeys(j.entry.equation for j in judgements))
+        raise BadInputError(f"--equation: expected one of {known}, got {equation!r}.")
+    return found
+
+
+def _print(judgements: list[Judgement], options: argparse.Namespace) -> None:
+    console = Console(quiet=options.json == "-")
+    if options.equation:
+        for judgement in judgements:
+            _print_one(console, judgement)
+        return
+    shown = judgements
+    if not options.document:
+        console.print(_count_table(judgements))
+        shown = [j for j in judgements if j.verdict not in ("holds", "typographical")]
+    console.print(_line_table(shown))
+    strange = sum(not judgement.as_recorded for judgement in judgements)
+    words = (
+        f"[red]{strange} differ from the record[/red]"
+        if strange
+        else "[green]all as recorded[/green]"
+    )
+    console.print(f"{len(judgements)} printed lines judged at {options.draws} points: {words}.")
+
+
+def _count_table(judgements: list[Judgement]) -> Table:
+    """Verdicts by document."""
+    table = Table(title="What the documents print", box=SIMPLE_HEAD)
+    table.add_column("document")
+    for verdict in VERDICTS:
+        table.add_column(verdict, justify="right")
+    for document in dict.fromkeys(j.entry.document for j in judgements):
+        counts = Counter(j.verdict for j in judgements if j.entry.document == document)
+        table.add_row(document, *(str(counts[verdict] or "") for verdict in VERDICTS))
+    return table
+
+
+def _line_table(judgements: list[Judgement]) -> Table:
+    """One row a line: where it stands, the verdict, the errors, what was found."""
+    table = Table(title="Lines", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("document", "equation", "line", "verdict", "printed", "corrected", "note"):
+        table.add_column(heading, overflow="fold")
+    for j in judgements:
+        entry = j.entry
+        remarks = [entry.reading and f"[{entry.reading}]", entry.note]
+        table.add_row(
+            entry.document,
+            escape(entry.equation),
+            str(entry.line or ""),
+            _coloured(j),
+            _number(j.printed_error),
+            _number(j.corrected_error),
+            escape(" ".join(filter(None, remarks))),
+        )
+    return table
+
+
+def _coloured(judgement: Judgement) -> str:
+    colour = COLOURS.get(judgement.verdict, "red")
+    return f"[{colour}]{judgement.verdict}[/{colour}]"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"
+
+
+def _print_one(console: Console, judgement: Judgement) -> None:
+    """One line in full: LaTeX, verdict, errors, fitted terms, code, and the library's own lines."""
+    entry = judgement.entry
+    place = f"document {entry.document}, equation {entry.equation}"
+    console.rule(escape(place + (f", line {entry.line}" if entry.line else "")))
+    console.print(entry.statement, markup=False, soft_wrap=True)
+    verdict = _coloured(judgement)
+    console.print(
+        f"{entry.kind}: {verdict}" + (f" {entry.condition.words}" if entry.condition else "")
+    )
+    for name in ("reading", "note"):
+        if getattr(entry, name):
+            console.print(f"{name}: {getattr(entry, name)}", markup=False)
+    console.print(f"error as printed: {_number(judgement.printed_error) or 'cannot be evaluated'}")
+    if judgement.corrected_error is not None:
+        console.print(f"error corrected: {_number(judgement.corrected_error)}")
+    for term, coefficient in judgement.fit.items():
+        console.print(f"  {coefficient:+.3f} times {term}", markup=False)
+    for name in ("printed", "corrected"):
+        for code in _code(getattr(entry, name)):
+            console.print(f"{name}:", Syntax(code, "python"))
+    for label in entry.used_by:
+        console.print(f"[{label}] in {', '.join(code_lines(label))}", markup=False)
+
+
+def _code(line: Callable[..., Any] | None) -> Iterator[str]:
+    """The source of a line's functions, through partial applications."""
+    if isinstance(line, partial):
+        for part in (line.func, *line.args):
+            yield from _code(part)
+    elif inspect.isfunction(line):
+        yield textwrap.dedent(inspect.getsource(line))

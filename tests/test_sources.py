@@ -1,0 +1,146 @@
+"""The ledger: complete, judged by the machine as recorded, the same with every seed."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from jaxlstm.cli import main
+from jaxlstm.sources import DOCUMENTS, judge_document
+from jaxlstm.sources.document_000 import specific
+from jaxlstm.sources.ledger import FAILS, HOLDS, Entry, judge
+from jaxlstm.sources.references import citations, code_lines
+
+HUNDRED = range(1000, 1100)
+SEEDS = {"first": range(12), "other": range(500, 512)}
+
+
+@pytest.fixture(scope="module")
+def judgements():
+    return {document: judge_document(document, HUNDRED) for document in DOCUMENTS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_verdicts_on_a_hundred_draws_are_the_recorded_ones(judgements, document):
+    strange = [
+        (j.entry.equation, j.entry.line, j.verdict)
+        for j in judgements[document]
+        if not j.as_recorded
+    ]
+    assert strange == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_fails_fails_on_every_draw_and_is_corrected(judgements, document):
+    for j in judgements[document]:
+        if j.verdict == "fails" and j.entry.truth is not None:
+            assert j.least_error > FAILS
+            assert j.corrected_error <= HOLDS
+        if j.verdict in ("ill-formed", "supplied"):
+            assert j.corrected_error <= HOLDS
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
+def test_verdicts_do_not_depend_on_the_seed(judgements, document, seeds):
+    others = judge_document(document, seeds)
+    assert [j.verdict for j in others] == [j.verdict for j in judgements[document]]
+
+
+def test_document_000_has_its_33_equations():
+    equations = {entry.equation for entry in DOCUMENTS["000"].entries()}
+    assert {str(number) for number in range(1, 34)} <= equations
+
+
+def test_document_001_has_its_9_numbered_equations():
+    equations = {entry.equation for entry in DOCUMENTS["001"].entries()}
+    assert {str(number) for number in range(1, 10)} <= equations
+
+
+@pytest.mark.parametrize(
+    ("equation", "fit"),
+    [
+        ("17", {"V_t of W_o": 1, "d(s_t) d(o'_t) ...": -1}),
+        ("21", {"V_t of U_o": 1, "V_t of U_f": -1}),
+        ("25", {"V_t of b_o": 1, "d(s_t) d(o'_t) ...": -1}),
+    ],
+)
+def test_the_misprinted_term_is_fitted(judgements, equation, fit):
+    (wrong,) = [
+        j for j in judgements["000"] if j.entry.equation == equation and j.entry.line is None
+    ]
+    found = {term: c for term, c in wrong.fit.items() if abs(c) > 1e-9}
+    assert found == pytest.approx(fit, abs=1e-9)
+
+
+def test_the_twelve_share_M_and_N():
+    """dh_t/dA less V_t is the same two matrices applied, whatever the parameter."""
+    q = DOCUMENTS["000"].draw(3)
+    M, N = specific.M_t(q), specific.N_t(q)
+    for A in q.params:
+        rest = q.by["h"][A][-1] - specific.V_t(q, A)
+        shared = np.tensordot(M, q.by["h"][A][-2], 1) + np.tensordot(N, q.by["s"][A][-2], 1)
+        np.testing.assert_allclose(rest, shared, rtol=0, atol=1e-14)
+
+
+def test_a_wrong_record_is_told():
+    entry = Entry("000", "none", "x", printed=lambda q: q + 1, truth=lambda q: q, verdict="holds")
+    judgement = judge(entry, [np.arange(1.0, 4.0)], [0])
+    assert judgement.verdict == "fails"
+    assert not judgement.as_recorded
+
+
+def test_code_and_documents_cite_each_other():
+    """What the code's docstrings cite is what the ledger's entries name as used."""
+    entries = [entry for module in DOCUMENTS.values() for entry in module.entries()]
+    used = {(label, e.document, e.equation) for e in entries for label in e.used_by}
+    assert citations() == used
+    assert all(code_lines(label) for label, _, _ in used)
+
+
+def test_json_lists_every_line(capsys):
+    assert main(["sources", "--json", "-", "--draws", "3"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    expected = {
+        "document", "equation", "line", "reading", "kind", "statement", "verdict",
+        "printed_error", "corrected_error", "note",
+    }  # fmt: skip
+    assert all(expected <= set(row) for row in rows)
+    counts = Counter(row["document"] for row in rows)
+    assert counts == {name: len(module.entries()) for name, module in DOCUMENTS.items()}
+    (row,) = [r for r in rows if (r["document"], r["equation"], r["line"]) == ("000", "17", None)]
+    assert row["verdict"] == "fails"
+    assert row["printed_error"] > FAILS
+    assert row["corrected_error"] <= HOLDS
+
+
+def test_one_equation_in_full(capsys):
+    assert main(["sources", "--document", "000", "--equation", "21", "--draws", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "-1.000 times V_t of U_f" in printed
+    assert "cannot be evaluated" in printed
+    assert "def _with_forget_gates_V" in printed
+
+
+def test_summary(capsys):
+    assert main(["sources", "--draws", "2"]) == 0
+    assert "all as recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--equation", "17"], "--equation: expected --document beside it."),
+        (["--document", "000", "--equation", "99"], "--equation: expected one of 1, 2, 3"),
+        (["--document", "005"], "--document: invalid choice: '005'"),
+        (["--draws", "0"], "--draws: expected a whole number of at least 1, got '0'."),
+    ],
+)
+def test_bad_input_gets_one_line(capsys, options, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        raise SystemExit(main(["sources", *options]))
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert sentence in printed
+    assert len(printed.strip().splitlines()) == 1
