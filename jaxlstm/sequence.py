@@ -12,6 +12,17 @@ reverse scan whose body is [B1] to [B4], then the weight gradients as large prod
     d_b        = sum_t d_z                                                          [B7]
     d_x_t      = d_z U'                                                             [B8]
 
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [B1]  001 (dL/dc_T), 002 (dc^t)
+    [B2]  001 (dL/di_t di_t/dh), 002 (dE/dihat^t)
+    [B3]  001 (dL/dc_t), 002 (dE/dc^{t-1})
+    [B4]  000 (10), 001 (dL/dh_t), 002 (dE/dh^{t-1})
+    [B5]  000 (11), 001 (1), (3), (5), (7), 002 (dE/dTheta)
+    [B6]  000 (12), 001 (2), (4), (6), (8), 002 (dE/dTheta)
+    [B7]  000 (13)
+    [B8]  002 (dE/dx^t)
+
 Lengths and resets act on the state before and after a step, the same way forward and backward.
 """
 

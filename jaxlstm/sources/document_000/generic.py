@@ -159,6 +159,7 @@ def generic_entries() -> Iterable[Entry]:
             printed=every(printed),
             truth=every(lambda q, A, name=name: by(q, name, A)),
             line=line,
+            used_by=("D1", "D2", "D3", "D4") if number == "7" else ("D5", "D6"),
         )
     nine = {
         (1, NINE_1, "holds"): _hidden_by_state,
@@ -252,7 +253,8 @@ def gate_entries() -> Iterable[Entry]:
                 verdict="typographical" if misprint else "holds",
                 note="The inner derivative prints o where it means g." if misprint else "",
             )
-        yield entry(number, statement, printed=printed, truth=truth)
+        used_by = {"10": "B4", "11": "B5", "12": "B6", "13": "B7"}[number]
+        yield entry(number, statement, printed=printed, truth=truth, used_by=(used_by,))
 
 
 def _concerns(kind: str | None, gate: str, A: str) -> bool:
