@@ -75,7 +75,8 @@ def step(
     (5,)
     """
     check_step(params, state, x_t, activations)
-    return cell_step(*jax.tree.map(jnp.asarray, (params, state, x_t)), activations)
+    params, state, x = jax.tree.map(jnp.asarray, (params, state, x_t))
+    return cell_step(params, state, x, activations)
 
 
 def lstm(

@@ -115,8 +115,9 @@ def _count_table(judgements: list[Judgement]) -> Table:
 def _line_table(judgements: list[Judgement]) -> Table:
     """One row a line: where it stands, the verdict, the errors, what was found."""
     table = Table(title="Lines", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("document", "equation", "line", "verdict", "printed", "corrected", "note"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("doc.", "equation", "line", "verdict", "printed\ncorrected"):
+        table.add_column(heading, max_width=16, overflow="fold")
+    table.add_column("reading and note")
     for j in judgements:
         entry = j.entry
         remarks = [entry.reading and f"[{entry.reading}]", entry.note]
@@ -125,8 +126,7 @@ def _line_table(judgements: list[Judgement]) -> Table:
             escape(entry.equation),
             str(entry.line or ""),
             _coloured(j),
-            _number(j.printed_error),
-            _number(j.corrected_error),
+            f"{_number(j.printed_error) or '-'}\n{_number(j.corrected_error)}".rstrip(),
             escape(" ".join(filter(None, remarks))),
         )
     return table
@@ -158,12 +158,12 @@ def _print_one(console: Console, judgement: Judgement) -> None:
     if judgement.corrected_error is not None:
         console.print(f"error corrected: {_number(judgement.corrected_error)}")
     for term, coefficient in judgement.fit.items():
-        console.print(f"  {coefficient:+.3f} times {term}", markup=False)
+        console.print(f"  {round(coefficient, 3) + 0:+.3f} times {term}", markup=False)
     for name in ("printed", "corrected"):
         for code in _code(getattr(entry, name)):
             console.print(f"{name}:", Syntax(code, "python"))
     for label in entry.used_by:
-        console.print(f"[{label}] in {', '.join(code_lines(label))}", markup=False)
+        console.print(f"used by [{label}] in {', '.join(code_lines(label))}", markup=False)
 
 
 def _code(line: Callable[..., Any] | None) -> Iterator[str]:

@@ -179,6 +179,9 @@ def _collected_entry(A: str, number: str, collected: Line, truth: Line) -> Entry
         truth=truth,
         verdict="fails" if printed else "holds",
         terms=partial(_V_terms, A) if printed else None,
+        used_by={"o": ("D5",), "i": ("D1", "D6"), "f": ("D2", "D6"), "s~": ("D3", "D6")}[
+            GATE_OF[A]
+        ],
         note=note,
     )
 
