@@ -13,49 +13,48 @@ from jaxlstm.sources.ledger import FAILS, HOLDS, Entry, judge
 from jaxlstm.sources.references import citations, code_lines
 
 HUNDRED = range(1000, 1100)
-SEEDS = {"first": range(12), "other": range(500, 512)}
+OTHERS = range(3), range(500, 512)
 
 
-@pytest.fixture(scope="module")
-def judgements():
-    return {document: judge_document(document, HUNDRED) for document in DOCUMENTS}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_verdicts_on_a_hundred_draws_are_the_recorded_ones(judgements, document):
-    strange = [
-        (j.entry.equation, j.entry.line, j.verdict)
-        for j in judgements[document]
-        if not j.as_recorded
-    ]
+def test_every_line_is_judged_as_recorded(document):
+    """On a hundred draws, and on others with the same verdicts."""
+    judgements = judge_document(document, HUNDRED)
+    strange = [(j.entry.equation, j.entry.line, j.verdict) for j in judgements if not j.as_recorded]
     assert strange == []
+    for judgement in judgements:
+        assert_wrong_everywhere_and_corrected(judgement)
+    for seeds in OTHERS:
+        verdicts = [j.verdict for j in judge_document(document, seeds)]
+        assert verdicts == [j.verdict for j in judgements]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_what_fails_fails_on_every_draw_and_is_corrected(judgements, document):
-    for j in judgements[document]:
-        if j.verdict == "fails" and j.entry.truth is not None:
-            assert j.least_error > FAILS
-            assert j.corrected_error <= HOLDS
-        if j.verdict in ("ill-formed", "supplied"):
-            assert j.corrected_error <= HOLDS
+def assert_wrong_everywhere_and_corrected(judgement):
+    if judgement.entry.truth is None:
+        return
+    if judgement.verdict == "fails":
+        assert judgement.least_error > FAILS
+    if judgement.verdict in ("fails", "ill-formed", "supplied"):
+        assert judgement.corrected_error <= HOLDS
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
-def test_verdicts_do_not_depend_on_the_seed(judgements, document, seeds):
-    others = judge_document(document, seeds)
-    assert [j.verdict for j in others] == [j.verdict for j in judgements[document]]
+NUMBERED = {"000": range(1, 34), "001": range(1, 10)}
+LABELS = {"000": 37, "001": 30, "002": 29, "003": 29, "004": 23}
+"""Equations in the ledger by document, numbered ones and those under a label of ours.
+
+Counted in the files, between double dollar signs: 000 displays 39 blocks, of which 33 are its
+numbered equations and 6 headings; 001 displays 25, 002 displays 15, 003 displays 6, 004 displays
+19. A block of several equations has several labels; what stands in the running text or is supplied
+has its own.
+"""
 
 
-def test_document_000_has_its_33_equations():
-    equations = {entry.equation for entry in DOCUMENTS["000"].entries()}
-    assert {str(number) for number in range(1, 34)} <= equations
-
-
-def test_document_001_has_its_9_numbered_equations():
-    equations = {entry.equation for entry in DOCUMENTS["001"].entries()}
-    assert {str(number) for number in range(1, 10)} <= equations
+@pytest.mark.parametrize("document", LABELS)
+def test_every_displayed_equation_has_an_entry(document):
+    equations = {entry.equation for entry in DOCUMENTS[document].entries()}
+    assert {str(number) for number in NUMBERED.get(document, ())} <= equations
+    assert len(equations) == LABELS[document]
 
 
 @pytest.mark.parametrize(
@@ -66,9 +65,11 @@ def test_document_001_has_its_9_numbered_equations():
         ("25", {"V_t of b_o": 1, "d(s_t) d(o'_t) ...": -1}),
     ],
 )
-def test_the_misprinted_term_is_fitted(judgements, equation, fit):
+def test_the_misprinted_term_is_fitted(equation, fit):
     (wrong,) = [
-        j for j in judgements["000"] if j.entry.equation == equation and j.entry.line is None
+        judge(entry, map(DOCUMENTS["000"].draw, range(3)), range(3))
+        for entry in DOCUMENTS["000"].entries()
+        if entry.equation == equation and entry.line is None
     ]
     found = {term: c for term, c in wrong.fit.items() if abs(c) > 1e-9}
     assert found == pytest.approx(fit, abs=1e-9)

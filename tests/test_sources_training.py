@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,13 @@ MISPRINTED = {
     "001": {f"{A}_{gate}" for A in "WU" for gate in "ifec"},
     "002": {f"{A}_{gate}" for A in "WU" for gate in "aifo"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _standard_promotion():
+    """optax's Adam mixes dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="module")

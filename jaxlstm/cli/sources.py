@@ -4,7 +4,7 @@ import argparse
 import inspect
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -166,7 +166,7 @@ def _print_one(console: Console, judgement: Judgement) -> None:
         console.print(f"used by [{label}] in {', '.join(code_lines(label))}", markup=False)
 
 
-def _code(line: Callable[..., Any] | None) -> Iterator[str]:
+def _code(line: Any) -> Iterator[str]:
     """The source of a line's functions, through partial applications."""
     if isinstance(line, partial):
         for part in (line.func, *line.args):

@@ -78,6 +78,6 @@ def softmax_value(q: Draw, t: int) -> ndarray:
     return shares / shares.sum()
 
 
-def loss_value(q: Draw) -> ndarray:
+def loss_value(q: Draw) -> float:
     """L from the targets and the softmax."""
-    return -np.sum(q.y[1:] * np.log(q.values["p"][1:]))
+    return float(-np.sum(q.y[1:] * np.log(q.values["p"][1:])))

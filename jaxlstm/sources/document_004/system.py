@@ -169,7 +169,7 @@ def _maxima(params: Any, x: Any, others: Any) -> Any:
 def _ascend(value: Callable[[Any], Any], d: int, h: Any) -> Any:
     """Unit d's maximiser on the sphere, where the gradient is parallel to h."""
 
-    def climb(_: int, h: Any) -> Any:
+    def climb(_: Any, h: Any) -> Any:
         gradient = jax.grad(lambda h: value(h)[d])(h)
         return gradient / jnp.linalg.norm(gradient)
 
