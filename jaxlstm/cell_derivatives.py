@@ -4,9 +4,9 @@ Only the pointwise map ``(z_t, c_{t-1}) -> (c_t, h_t)`` needs calculus; around i
 products and their transposes. Differentiating [F2] to [F7], one line for each diagonal, with the
 source documents' equations that it appears in (``jaxlstm sources`` shows them):
 
-    dc/dz_i     = g * i (1 - i)             [D1]  000 (7), 001 (dL/di_t di_t/dh), 002 (dE/di^t)
-    dc/dz_f     = c_{t-1} * f (1 - f)       [D2]  000 (7), 001 (dL/df_t df_t/dh), 002 (dE/df^t)
-    dc/dz_g     = i * phi'(z_g)             [D3]  000 (7), 001 (dL/dc~_t dc~_t/dh), 002 (dE/da^t)
+    dc/dz_i     = g * i (1 - i)             [D1]  000 (15), 001 (dL/di_t di_t/dh), 002 (dE/di^t)
+    dc/dz_f     = c_{t-1} * f (1 - f)       [D2]  000 (16), 001 (dL/df_t df_t/dh), 002 (dE/df^t)
+    dc/dz_g     = i * phi'(z_g)             [D3]  000 (14), 001 (dL/dc~_t dc~_t/dh), 002 (dE/da^t)
     dc/dc_{t-1} = f                         [D4]  000 (7), 002 (dE/dc^{t-1})
     dh/dz_o     = psi(c_t) * o (1 - o)      [D5]  000 (8), 001 (dL/de_t de_t/dh), 002 (dE/do^t)
     dh/dc       = o * psi'(c_t)             [D6]  000 (8), 002 (dE/dc^t)

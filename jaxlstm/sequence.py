@@ -15,8 +15,8 @@ reverse scan whose body is [B1] to [B4], then the weight gradients as large prod
 In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
 
     [B1]  001 (dL/dc_T), 002 (dc^t)
-    [B2]  001 (dL/di_t di_t/dh), 002 (dE/dihat^t)
-    [B3]  001 (dL/dc_t), 002 (dE/dc^{t-1})
+    [B2]  001 (dL/di_t di_t/dh), 002 (dE/di^t)
+    [B3]  002 (dE/dc^{t-1})
     [B4]  000 (10), 001 (dL/dh_t), 002 (dE/dh^{t-1})
     [B5]  000 (11), 001 (1), (3), (5), (7), 002 (dE/dTheta)
     [B6]  000 (12), 001 (2), (4), (6), (8), 002 (dE/dTheta)
@@ -104,6 +104,9 @@ def lstm(
     Returns:
         outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
         length. Each takes a cotangent, and every floating argument gets a gradient.
+
+    JAX differentiates it in reverse, and forward over reverse; for ``jax.jvp`` of the values
+    themselves take ``lstm_autodiff``.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before

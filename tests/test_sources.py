@@ -85,6 +85,19 @@ def test_the_twelve_share_M_and_N():
         np.testing.assert_allclose(rest, shared, rtol=0, atol=1e-14)
 
 
+def test_unrolled_lines_are_not_true_by_construction():
+    """(28) and (32) fail on a point whose derivatives are not those of its values."""
+    q = DOCUMENTS["000"].draw(1)
+    rng = np.random.default_rng(0)
+    noise = {
+        name: {A: rng.standard_normal(rows.shape) for A, rows in named.items()}
+        for name, named in q.by.items()
+    }
+    for entry in DOCUMENTS["000"].entries():
+        if entry.equation in ("28", "32") and entry.line == 2:
+            assert judge(entry, [q._replace(by=noise)], [0]).printed_error > 1e-2
+
+
 def test_a_wrong_record_is_told():
     entry = Entry("000", "none", "x", printed=lambda q: q + 1, truth=lambda q: q, verdict="holds")
     judgement = judge(entry, [np.arange(1.0, 4.0)], [0])
@@ -93,11 +106,18 @@ def test_a_wrong_record_is_told():
 
 
 def test_code_and_documents_cite_each_other():
-    """Every citation in the code names an entry that names the code; every label has one."""
+    """Every citation in the code names a true entry that names the code; every label has one."""
     entries = [entry for module in DOCUMENTS.values() for entry in module.entries()]
     used = {(label, e.document, e.equation) for e in entries for label in e.used_by}
     assert citations() <= used
     assert all(code_lines(label) for label, _, _ in used)
+    right = {
+        (j.entry.document, j.entry.equation)
+        for document in DOCUMENTS
+        for j in judge_document(document, range(2))
+        if j.verdict in ("holds", "typographical", "supplied")
+    }
+    assert {(document, equation) for _, document, equation in citations()} <= right
     calculus = {f"D{n}" for n in range(1, 7)} | {f"B{n}" for n in range(1, 9)}
     assert {label for label, _, _ in citations()} == calculus
 
@@ -135,7 +155,10 @@ def test_summary(capsys):
     ("options", "sentence"),
     [
         (["--equation", "17"], "--equation: expected --document beside it."),
-        (["--document", "000", "--equation", "99"], "--equation: expected one of 1, 2, 3"),
+        (
+            ["--document", "000", "--equation", "99"],
+            "--equation: expected one that --document 000 lists, such as",
+        ),
         (["--document", "005"], "--document: invalid choice: '005'"),
         (["--draws", "0"], "--draws: expected a whole number of at least 1, got '0'."),
     ],

@@ -1,5 +1,6 @@
 """The command line: ``jaxlstm COMMAND``. The only place that parses and prints."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInputError as error:
         print(f"jaxlstm {options.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print(f"jaxlstm {options.command}: stopped.", file=sys.stderr)
         return 130

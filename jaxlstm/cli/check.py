@@ -36,9 +36,10 @@ from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
 what rounding alone does. Exit code 0 where all agree, 1 where one does not, 2 on bad input."""
-LEGEND = """Relative errors of each argument's worst part: against JAX's autodiff in each dtype,
-against central differences, and of the adjoint identity. Ratio: error / rounding.
-"""
+LEGEND = (
+    "Relative errors of each argument's worst part: against JAX's autodiff in each dtype, against "
+    "central differences, and of the adjoint identity. Ratio: the error in units of rounding.\n"
+)
 EXAMPLE = "example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json"
 
 

@@ -1,6 +1,7 @@
 """``jaxlstm sources``: every printed line of the five documents and the verdict on it."""
 
 import argparse
+import difflib
 import inspect
 import textwrap
 from collections import Counter
@@ -27,8 +28,13 @@ COLOURS = {
     "holds only if": "yellow",
 }
 DESCRIPTION = """Judge every printed line of the five source documents against JAX's autodiff, each
-at random points where all that it mentions is true. Without options: a count by document, and every
-line that does not hold. Exit code 0 where all is as recorded and every correction holds, else 1."""
+at random points where all that it mentions is true. Without options: a count by document, and what
+does not hold. Exit code 0 where all is as recorded and every correction holds, else 1."""
+LEGEND = (
+    "A slip is typographical: its meaning is plain and holds. Supplied is what a document needs "
+    "but does not print. Ill-formed is what cannot be evaluated as printed."
+)
+ALL_AS_RECORDED = "[green]all as recorded[/green]"
 EXAMPLE = "example: jaxlstm sources --document 000 --equation 17"
 
 
@@ -42,7 +48,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--document", choices=DOCUMENTS, help="all lines of this one")
     parser.add_argument(
-        "--equation", metavar="N", help="one equation of --document, with its code and corrections"
+        "--equation",
+        metavar="NAME",
+        help="one equation of --document, by number or name, with its code and corrections",
     )
     parser.add_argument(
         "--draws", type=positive, default=12, metavar="N", help="random points (default 12)"
@@ -56,28 +64,31 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judges, prints the tables, one equation, or the JSON, and returns the exit code."""
-    if options.equation and not options.document:
-        raise BadInputError("--equation: expected --document beside it.")
+    if options.equation:
+        _check_equation(options.document, options.equation)
     documents = [options.document] if options.document else list(DOCUMENTS)
     seeds = range(options.seed, options.seed + options.draws)
     judgements: list[Judgement] = []
     errors = Console(stderr=True)
     for document in track(documents, "judging", console=errors, transient=True):
-        judgements += judge_document(document, seeds)
-    if options.equation:
-        judgements = _only(options.equation, judgements)
+        judgements += judge_document(document, seeds, options.equation)
     _print(judgements, options)
     if options.json:
         write_json(options.json, [judgement.to_json() for judgement in judgements])
     return 0 if all(judgement.as_recorded for judgement in judgements) else 1
 
 
-def _only(equation: str, judgements: list[Judgement]) -> list[Judgement]:
-    found = [j for j in judgements if j.entry.equation == equation]
-    if not found:
-        known = ", ".join(dict.fromkeys(j.entry.equation for j in judgements))
-        raise BadInputError(f"--equation: expected one of {known}, got {equation!r}.")
-    return found
+def _check_equation(document: str | None, equation: str) -> None:
+    """Before anything is judged."""
+    if document is None:
+        raise BadInputError("--equation: expected --document beside it.")
+    known = list(dict.fromkeys(entry.equation for entry in DOCUMENTS[document].entries()))
+    if equation not in known:
+        names = ", ".join(difflib.get_close_matches(equation, known, n=5, cutoff=0))
+        raise BadInputError(
+            f"--equation: expected one that --document {document} lists, such as {names}; "
+            f"got {equation!r}."
+        )
 
 
 def _print(judgements: list[Judgement], options: argparse.Namespace) -> None:
@@ -86,29 +97,38 @@ def _print(judgements: list[Judgement], options: argparse.Namespace) -> None:
         for judgement in judgements:
             _print_one(console, judgement)
         return
-    shown = judgements
-    if not options.document:
+    if options.document:
+        console.print(_line_table(judgements))
+    else:
         console.print(_count_table(judgements))
-        shown = [j for j in judgements if j.verdict not in ("holds", "typographical")]
-    console.print(_line_table(shown))
+        console.print(_wrong_table(judgements))
     strange = sum(not judgement.as_recorded for judgement in judgements)
-    words = (
-        f"[red]{strange} differ from the record[/red]"
-        if strange
-        else "[green]all as recorded[/green]"
-    )
-    console.print(f"{len(judgements)} printed lines judged at {options.draws} points: {words}.")
+    record = f"[red]{strange} differ from the record[/red]" if strange else ALL_AS_RECORDED
+    console.print(f"{len(judgements)} lines and readings at {options.draws} points: {record}.")
 
 
 def _count_table(judgements: list[Judgement]) -> Table:
     """Verdicts by document."""
-    table = Table(title="What the documents print", box=SIMPLE_HEAD)
+    table = Table(title="The documents' lines", caption=LEGEND, box=SIMPLE_HEAD)
     table.add_column("document")
     for verdict in VERDICTS:
-        table.add_column(verdict, justify="right")
+        table.add_column(verdict.replace("typographical", "slip"), justify="right")
     for document in dict.fromkeys(j.entry.document for j in judgements):
         counts = Counter(j.verdict for j in judgements if j.entry.document == document)
         table.add_row(document, *(str(counts[verdict] or "") for verdict in VERDICTS))
+    return table
+
+
+def _wrong_table(judgements: list[Judgement]) -> Table:
+    """What does not hold as printed, a row each."""
+    table = Table(title="What does not hold as printed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("doc.", "equation", "line", "verdict", "error", "corrected"):
+        table.add_column(heading, overflow="fold")
+    for j in judgements:
+        if j.verdict in ("fails", "ill-formed", "holds only if"):
+            numbers = _number(j.printed_error), _number(j.corrected_error)
+            place = j.entry.document, escape(j.entry.equation), str(j.entry.line or "")
+            table.add_row(*place, _coloured(j), *numbers)
     return table
 
 
@@ -158,10 +178,11 @@ def _print_one(console: Console, judgement: Judgement) -> None:
     if judgement.corrected_error is not None:
         console.print(f"error corrected: {_number(judgement.corrected_error)}")
     for term, coefficient in judgement.fit.items():
-        console.print(f"  {round(coefficient, 3) + 0:+.3f} times {term}", markup=False)
+        if abs(coefficient) > 1e-9:
+            console.print(f"  to be added: {coefficient:+.3f} times {term}", markup=False)
     for name in ("printed", "corrected"):
         for code in _code(getattr(entry, name)):
-            console.print(f"{name}:", Syntax(code, "python"))
+            console.print(f"{name}:", Syntax(code, "python", word_wrap=True))
     for label in entry.used_by:
         console.print(f"used by [{label}] in {', '.join(code_lines(label))}", markup=False)
 

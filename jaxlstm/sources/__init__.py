@@ -22,19 +22,23 @@ DOCUMENTS: dict[str, ModuleType] = {
 __all__ = ["DOCUMENTS", "Entry", "Judgement", "judge_document"]
 
 
-def judge_document(document: str, seeds: Iterable[int] = range(12)) -> list[Judgement]:
+def judge_document(
+    document: str, seeds: Iterable[int] = range(12), equation: str | None = None
+) -> list[Judgement]:
     """Judges every entry of a document on one draw for each seed.
 
     Args:
         document: "000" to "004".
         seeds: of the draws.
+        equation: the only one to judge, or None.
 
     Returns:
         In the document's order.
     """
     module, seeds = DOCUMENTS[document], tuple(seeds)
     draws = [_draw(document, seed) for seed in seeds]
-    return [judge(entry, draws, seeds) for entry in module.entries()]
+    entries = [e for e in module.entries() if equation in (None, e.equation)]
+    return [judge(entry, draws, seeds) for entry in entries]
 
 
 @lru_cache(maxsize=512)

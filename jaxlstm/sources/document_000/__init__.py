@@ -1,13 +1,10 @@
 """Document 000: an LSTM of sigmoids, differentiated forward in time."""
 
 from jaxlstm.sources.document_000.algorithm import gradient, hidden_states, init
-from jaxlstm.sources.document_000.arguments import (
-    bound_entries,
-    cell_path_entries,
-    form_entries,
-    gate_path_entries,
-)
+from jaxlstm.sources.document_000.cell_path import cell_path_entries
+from jaxlstm.sources.document_000.gate_path import bound_entries, gate_path_entries
 from jaxlstm.sources.document_000.generic import forward_entries, gate_entries, generic_entries
+from jaxlstm.sources.document_000.paths import form_entries
 from jaxlstm.sources.document_000.specific import specific_entries
 from jaxlstm.sources.document_000.system import draw
 from jaxlstm.sources.ledger import Entry

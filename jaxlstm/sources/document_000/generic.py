@@ -162,7 +162,8 @@ def generic_entries() -> Iterable[Entry]:
             used_by=("D1", "D2", "D3", "D4") if number == "7" else ("D5", "D6"),
         )
     nine = {
-        (1, NINE_1, "holds"): _hidden_by_state,
+        (1, NINE_0, "holds"): lambda q, A: by(q, "h", A),
+        (2, NINE_1, "holds"): _hidden_by_state,
         (None, NINE_2, "typographical"): lambda q, A: hidden_by(q, A, true_gate(q, A)),
     }
     for (line, statement, verdict), printed in nine.items():
@@ -181,12 +182,20 @@ SEVEN = (
     r"d(s_{t-1}) \partial f_t/\partial A + d(f_t) \partial s_{t-1}/\partial A"
     r" + d(i_t) \partial\tilde{s}_t/\partial A + d(\tilde{s}_t) \partial i_t/\partial A"
 )
+SEVEN_2 = (
+    r"\frac{\partial f_t \odot s_{t-1}}{\partial f_t} \frac{\partial f_t}{\partial A}"
+    r" + \frac{\partial f_t \odot s_{t-1}}{\partial s_{t-1}} \frac{\partial s_{t-1}}{\partial A}"
+    r" + \frac{\partial i_t \odot \tilde{s}_t}{\partial\tilde{s}_t}"
+    r" \frac{\partial\tilde{s}_t}{\partial A}"
+    r" + \frac{\partial i_t \odot \tilde{s}_t}{\partial i_t} \frac{\partial i_t}{\partial A}"
+)
 EIGHT_1 = (
     r"\partial h_t/\partial o_t \, \partial o_t/\partial A + \partial h_t/\partial\sigma(s_t)"
     r" \, \partial\sigma(s_t)/\partial s_t \, \partial s_t/\partial A"
 )
 EIGHT_2 = r"d(\sigma(s_t)) \partial o_t/\partial A + d(o_t) d(\sigma'(s_t)) \partial s_t/\partial A"
 EIGHT_3 = rf"d(\sigma(s_t)) \partial o_t/\partial A + d(o_t) d(\sigma'(s_t)) ({SEVEN})"
+NINE_0 = r"\partial L_t/\partial h_t \, \partial h_t/\partial A"
 NINE_1 = rf"\partial L_t/\partial h_t ({EIGHT_2})"
 NINE_2 = rf"\partial L_t/\partial h_t ({EIGHT_3})".replace(
     r"\partial\tilde{s}_t/\partial A", r"\tilde{s}_t/\partial A"
@@ -247,7 +256,7 @@ def gate_entries() -> Iterable[Entry]:
             yield entry(
                 number,
                 text,
-                printed=partial(_over, pairs, _gate_rule),
+                printed=partial(_over, pairs, GATE_LINES[number, line]),
                 truth=truth,
                 line=line,
                 verdict="typographical" if misprint else "holds",
@@ -266,16 +275,49 @@ def _over(pairs: list[tuple[str, str]], line: Callable[[Draw, str, str], Any], q
     return np.concatenate([np.ravel(line(q, gate, A)) for gate, A in pairs])
 
 
-def _gate_rule(q: Draw, gate: str, A: str) -> ndarray:
-    """sigma' of the affine map times the affine map's derivative, term by term."""
-    W, U, b = GATES[gate]
-    affine = np.tensordot(q.params[W], by_before(q, "h", A), 1)
-    if A in (W, U, b):
-        size = len(at(q, "h"))
-        wide = {W: before(q, "h"), U: q.x[-1], b: np.ones(1)}[A]
-        own = np.einsum("jk,l->jkl", np.eye(size), wide)
-        affine = affine + own.reshape(affine.shape)
-    return np.einsum("j,j...->j...", prime(q, gate), affine)
+def _own_by_units(q: Draw, A: str) -> ndarray:
+    """The affine map's own derivative by A, unit by unit: the map of each unit matrix or vector."""
+    shape = q.params[A].shape
+    wide = {"W": before(q, "h"), "U": q.x[-1]}.get(A[0])
+    units = np.eye(q.params[A].size).reshape(-1, *shape)
+    columns = [unit if wide is None else unit @ wide for unit in units]
+    return np.stack(columns, -1).reshape(-1, *shape)
+
+
+def _affine_by(q: Draw, gate: str, A: str) -> ndarray:
+    through_h = np.tensordot(W_of(q, gate), by_before(q, "h", A), 1)
+    return through_h + (_own_by_units(q, A) if GATE_OF[A] == gate else 0.0)
+
+
+def _chain_rule(q: Draw, gate: str, A: str) -> ndarray:
+    """dsigma(z)/dz by autodiff, times dz/dA."""
+    return product(d(prime(q, gate)), _affine_by(q, gate, A))
+
+
+def _prime_of_affine(q: Draw, gate: str, A: str) -> ndarray:
+    """d(sigma'(z)) from the affine map itself, times dz/dA."""
+    value = gate_value(gate, q)
+    return product(d(value * (1 - value)), _affine_by(q, gate, A))
+
+
+def _with_unit_tensor(q: Draw, gate: str, A: str) -> ndarray:
+    """(11): dW_g/dW_g as a tensor [H, H, H, H], times h_{t-1}."""
+    eye = np.eye(len(at(q, "h")))
+    own = np.einsum("ik,jl,j->ikl", eye, eye, before(q, "h"))
+    through_h = product(W_of(q, gate), by_before(q, "h", A))
+    return product(d(prime(q, gate)), own + through_h)
+
+
+GATE_LINES: dict[tuple[str, int], Callable[[Draw, str, str], ndarray]] = {
+    ("10", 1): _chain_rule,
+    ("10", 2): _prime_of_affine,
+    ("11", 1): _chain_rule,
+    ("11", 2): _prime_of_affine,
+    ("11", 3): _with_unit_tensor,
+    ("12", 1): _chain_rule,
+    ("12", 2): _chain_rule,
+    ("13", 1): _chain_rule,
+}
 
 
 def _chain_rule_lines(number: str) -> list[str]:

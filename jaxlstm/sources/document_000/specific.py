@@ -67,31 +67,67 @@ NUMBERS = {
 }
 
 
+def from_gates(A: str, q: Draw) -> ndarray:
+    """Line 1: (8) with the gates' derivatives as they are."""
+    return hidden_by(q, A, lambda gate: by(q, gate, A))
+
+
+def substituted(A: str, q: Draw) -> ndarray:
+    """Line 2: (8) with the gates' derivatives by (10) to (13)."""
+    return hidden_by(q, A, lambda gate: gate_by(q, gate, A))
+
+
+def collected(A: str, q: Draw) -> ndarray:
+    """The result: M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t."""
+    return product(M_t(q), by_before(q, "h", A)) + product(N_t(q), by_before(q, "s", A)) + V_t(q, A)
+
+
 def specific_entries() -> Iterable[Entry]:
     """For each parameter: (8), then (10) to (13) put into it, then M, N and V collected."""
     for A, number in NUMBERS.items():
-        truth = partial(lambda A, q: by(q, "h", A), A)
+        truth = partial(_true, A)
         yield entry(
             number,
             EIGHT_3.replace("A", A).replace(r"\partial\tilde{s}_t/", r"\tilde{s}_t/"),
-            printed=partial(lambda A, q: hidden_by(q, A, lambda g: by(q, g, A)), A),
+            printed=partial(from_gates, A),
             truth=truth,
             line=1,
             verdict="typographical",
             note="Prints s~_t/dA without the d of its numerator.",
         )
-        substituted = partial(lambda A, q: hidden_by(q, A, lambda g: gate_by(q, g, A)), A)
-        yield _substituted_entry(A, number, substituted, truth)
-        collected = partial(lambda A, q: _collected(q, A, V_t(q, A)), A)
-        yield _collected_entry(A, number, collected, truth)
+        yield _substituted_entry(A, number, truth)
+        yield _collected_entry(A, number, truth)
 
 
-def _collected(q: Draw, A: str, V: ndarray) -> ndarray:
-    """M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V."""
-    return product(M_t(q), by_before(q, "h", A)) + product(N_t(q), by_before(q, "s", A)) + V
+def _true(A: str, q: Draw) -> ndarray:
+    return by(q, "h", A)
 
 
-def _substituted_entry(A: str, number: str, substituted: Line, truth: Line) -> Entry:
+# Line 2 in LaTeX.
+
+
+def _substituted_latex(A: str) -> str:
+    """(8) with (10) to (13), the misprints of (16), (20), (21) and (24) kept."""
+    outer = rf"d(\sigma(s_t)) {_gate_latex('o', A)} + d(o_t) d(\sigma'(s_t))"
+    forget = rf"d(s_{{t-1}}) {_gate_latex('f', A)}"
+    cell = rf"d(f_t) \partial s_{{t-1}}/\partial {A}"
+    rest = rf"d(i_t) {_gate_latex('s~', A)} + d(\tilde{{s}}_t) {_gate_latex('i', A)}"
+    if A == "b_f":
+        return rf"{outer} + d(o_t) d(\sigma'(s_t)) ({cell} + {rest})"
+    return rf"{outer} ({forget} {'' if A == 'U_o' else '+ '}{cell} + {rest})"
+
+
+def _gate_latex(gate: str, A: str) -> str:
+    """d(g'_t) W_g dh_{t-1}/dA, with the own term where A is the gate's."""
+    through_h = rf"{GATES[gate][0]} \partial h_{{t-1}}/\partial {A}"
+    if GATE_OF[A] != gate:
+        return rf"d({latex(gate)}'_t) {through_h}"
+    own = {"W": "d_2(h_{t-1})", "U": "d_2(x_t)", "b": "I"}[A[0]]
+    plus = " " if gate == "f" else " + "
+    return rf"d({latex(gate)}'_t) ({through_h}{plus}{own})"
+
+
+def _substituted_entry(A: str, number: str, truth: Line) -> Entry:
     """Line 2; that of (16), (20), (21) and (24) is misprinted."""
     misprints: dict[str, tuple[Misprint, str, str]] = {
         "W_f": (_without_plus_in_forget, "ill-formed", "A plus is missing before d_2(h_{t-1})."),
@@ -103,17 +139,12 @@ def _substituted_entry(A: str, number: str, substituted: Line, truth: Line) -> E
             "d(s_{t-1}) d(f'_t) (I + W_f dh_{t-1}/db_f) is missing after d(o_t) d(sigma'(s_t)).",
         ),
     }
-    printed, verdict, note = misprints.get(A, (None, "holds", ""))
-    own = {"W": "d_2(h_{t-1})", "U": "d_2(x_t)", "b": "I"}[A[0]]
-    gate = latex(GATE_OF[A])
-    statement = (
-        rf"(8) \text{{ with }} \partial {gate}_t = d({gate}'_t)({own} + W \partial h_{{t-1}})"
-    )
+    printed, verdict, note = misprints.get(A, (substituted, "holds", ""))
     return entry(
         number,
-        statement,
-        printed=partial(printed, A) if printed else substituted,
-        corrected=substituted if printed else None,
+        _substituted_latex(A),
+        printed=partial(printed, A),
+        corrected=partial(substituted, A) if A in misprints else None,
         truth=truth,
         line=2,
         verdict=verdict,  # type: ignore[arg-type]
@@ -160,39 +191,60 @@ def _forget_terms(q: Draw) -> dict[str, ndarray]:
     }
 
 
-def _collected_entry(A: str, number: str, collected: Line, truth: Line) -> Entry:
+# The result.
+
+M_LATEX = (
+    r"(d(\sigma(s_t)) d(o'_t) W_o + d(o_t) d(\sigma'(s_t)) (d(s_{t-1}) d(f'_t) W_f"
+    r" + d(i_t) d(\tilde{s}'_t) W + d(\tilde{s}_t) d(i'_t) W_i))"
+)
+N_LATEX = r"d(o_t) d(\sigma'(s_t)) d(f_t)"
+V_LATEX = {
+    "o": r"d(s_t) d(o'_t)",
+    "i": r"d(o_t) d(\sigma'(s_t)) d(\tilde{s}_t) d(i'_t)",
+    "f": r"d(o_t) d(\sigma'(s_t)) d(s_{t-1}) d(f'_t)",
+    "s~": r"d(o_t) d(\sigma'(s_t)) d(i_t) d(\tilde{s}'_t)",
+}
+"""As printed: that of the output gate holds s_t where sigma(s_t) belongs."""
+
+USED_BY = {"o": ("D5",), "i": ("D1", "D6"), "f": ("D2", "D6"), "s~": ("D3", "D6")}
+
+
+def _collected_latex(A: str) -> str:
+    gate = "f" if A == "U_o" else GATE_OF[A]
+    own = {"W": " d_2(h_{t-1})", "U": " d_2(x_t)", "b": ""}[A[0]]
+    through_h = rf"{M_LATEX} \partial h_{{t-1}}/\partial {A}"
+    return rf"{through_h} + {N_LATEX} \partial s_{{t-1}}/\partial {A} + {V_LATEX[gate]}{own}"
+
+
+def _collected_entry(A: str, number: str, truth: Line) -> Entry:
     """The result; V_t of (17), (21) and (25) is misprinted."""
     misprints: dict[str, tuple[Misprint, str]] = {
         "W_o": (_with_state_for_sigma, "d(s_t) d(o'_t) d_2(h_{t-1}): s_t stands for sigma(s_t)."),
-        "U_o": (
-            _with_forget_gates_V,
-            "V_t is that of U_f, not d(sigma(s_t)) d(o'_t) d_2(x_t).",
-        ),
+        "U_o": (_with_forget_gates_V, "V_t is that of U_f, not d(sigma(s_t)) d(o'_t) d_2(x_t)."),
         "b_o": (_with_state_for_sigma, "d(s_t) d(o'_t): s_t stands for sigma(s_t)."),
     }
-    printed, note = misprints.get(A, (None, ""))
+    printed, note = misprints.get(A, (collected, ""))
+    wrong = A in misprints
     return entry(
         number,
-        rf"M_t \partial h_{{t-1}}/\partial {A} + N_t \partial s_{{t-1}}/\partial {A} + V_t",
-        printed=partial(printed, A) if printed else collected,
-        corrected=collected if printed else None,
+        _collected_latex(A),
+        printed=partial(printed, A),
+        corrected=partial(collected, A) if wrong else None,
         truth=truth,
-        verdict="fails" if printed else "holds",
-        terms=partial(_V_terms, A) if printed else None,
-        used_by={"o": ("D5",), "i": ("D1", "D6"), "f": ("D2", "D6"), "s~": ("D3", "D6")}[
-            GATE_OF[A]
-        ],
+        verdict="fails" if wrong else "holds",
+        terms=partial(_V_terms, A) if wrong else None,
+        used_by=USED_BY[GATE_OF[A]],
         note=note,
     )
 
 
 def _with_state_for_sigma(A: str, q: Draw) -> ndarray:
     V = product(d(at(q, "s")), d(prime(q, "o")), own_input(q, A))
-    return _collected(q, A, V)
+    return collected(A, q) - V_t(q, A) + V
 
 
 def _with_forget_gates_V(A: str, q: Draw) -> ndarray:
-    return _collected(q, A, V_t(q, A.replace("_o", "_f")))
+    return collected(A, q) - V_t(q, A) + V_t(q, A.replace("_o", "_f"))
 
 
 def _V_terms(A: str, q: Draw) -> dict[str, ndarray]:

@@ -52,6 +52,7 @@ class Draw(NamedTuple):
     """A random point, and the true values of what the document's equations mention there.
 
     Attributes:
+        seed: what it was drawn from.
         params: the twelve parameters.
         x: the inputs [T, D].
         values: each quantity at times 0 to T (its gates at 0 are NaN).
@@ -62,6 +63,7 @@ class Draw(NamedTuple):
         loss_by: dL_t/dA for each parameter.
     """
 
+    seed: int
     params: dict[str, ndarray]
     x: ndarray
     values: dict[str, ndarray]
@@ -87,6 +89,7 @@ def draw(seed: int, forget_bias: float = 0.0, recurrent_scale: float = 1.0) -> D
     values, primes, by, step_by, d_loss, loss_by = found
     first = {"s": state[0], "h": state[1]}
     return Draw(
+        seed,
         params,
         np.concatenate([np.full((1, D), np.nan), x]),
         {name: _after(first.get(name, np.full(H, np.nan)), rows) for name, rows in values.items()},
