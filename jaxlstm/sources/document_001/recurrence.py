@@ -45,14 +45,14 @@ def last_entries() -> Iterable[Entry]:
     yield h(statement=do_dh, printed=last(through_output), line=1)
     yield h(statement=rf"{by_latex('h')} = g_t V", printed=last(g_V), used_by=("R6",))
     c = partial(entry, "dL/dc_T", truth=last(partial(by, "c")))
-    dh_dc = r" \, \partial h_t/\partial c_t"
-    yield c(statement=do_dh + dh_dc, printed=last(through_output_and_hidden), line=1)
+    yield c(statement=do_dh + DH_DC, printed=last(through_output_and_hidden), line=1)
     result = partial(c, statement=rf"{by_latex('c')} = {G_V_E}")
     right = last(partial(g_V_e, element_wise))
     yield result(printed=right, reading=ROWS, used_by=("B1",))
     yield as_matrices(result, last(partial(g_V_e, matrix_product)), right)
 
 
+DH_DC = r" \, \partial h_t/\partial c_t"
 G_V_E = r"g_t V e_t (1 - \tanh^2(c_t))"
 
 
@@ -121,9 +121,9 @@ def hidden_entries() -> Iterable[Entry]:
     )
 
 
-def later_outputs(q: Draw, t: int, times: range) -> ndarray:
-    """The sum over s of dL/do_s do_s/dh_t."""
-    return np.sum([by("o", q, s) @ chain(q, "o", s, "h", t) for s in times], axis=0)
+def later_outputs(q: Draw, t: int, times: range, name: str = "h") -> ndarray:
+    """The sum over s of dL/do_s do_s/dh_t, or the same of another quantity at t."""
+    return np.sum([by("o", q, s) @ chain(q, "o", s, name, t) for s in times], axis=0)
 
 
 def two_outputs(q: Draw, t: int) -> ndarray:
@@ -200,7 +200,8 @@ def cell_entries() -> Iterable[Entry]:
         entry, "dL/dc_t", truth=now(partial(by, "c")), corrected=right, verdict="holds only if"
     )
     judged = partial(line, terms=now(cell_terms), note=MISSING)
-    yield from _cell_lines(judged, TOTAL, cell_by_cell_total, ("W_e",), "W_e is 0")
+    by_e = partial(judged, note=MISSING_BY_E)
+    yield from _cell_lines(by_e, TOTAL, cell_by_cell_total, ("W_e",), "W_e is 0")
     yield from _cell_lines(judged, PARTIAL, cell_by_cell_partial, RECURRENT, "every W is 0")
     statement = f"{by_latex('c')} = {CELL_3}"
     yield judged(
@@ -212,6 +213,14 @@ def cell_entries() -> Iterable[Entry]:
     )
     result = partial(line, statement=statement)
     yield as_matrices(result, now(partial(cell_result, matrix_product)), right)
+    yield entry(
+        "step 3",
+        f"{by_latex('c')} = {by_latex('h')}{DH_DC} + {by_latex('c', 't+1')} f_{{t+1}}",
+        printed=now(by_hidden_and_cell),
+        truth=now(partial(by, "c")),
+        kind="claim",
+        note="In words, dL/dc_t from step (2)'s dL/dh_t: it contradicts the displayed dL/dc_t.",
+    )
 
 
 def _cell_lines(
@@ -224,7 +233,7 @@ def _cell_lines(
         printed=now(partial(cell_line_1, cell)),
         line=1,
         reading=reading,
-        terms=None,
+        terms=now(cell_line_1_terms),
         condition=Condition(f"t = T - 1 and {words}", ends),
         note="Of all later losses only that of t + 1 counts, and only by way of c_{t+1}.",
     )
@@ -269,6 +278,25 @@ def by_cell(q: Draw, t: int) -> ndarray:
     return through_h + by("c", q, t + 1) * q.values["f"][t + 1]
 
 
+def by_hidden_and_cell(q: Draw, t: int) -> ndarray:
+    """dL/dh_t dh_t/dc_t + dL/dc_{t+1} f_{t+1}."""
+    through_h = by("h", q, t) @ chain(q, "h", t, "c", t)
+    return through_h + by("c", q, t + 1) * q.values["f"][t + 1]
+
+
+def cell_line_1_terms(q: Draw, t: int) -> dict[str, ndarray]:
+    """What may be missing of the losses after t: that of t + 1 by each gate, and all later."""
+    by_next, dh_dc = through_output(q, t + 1), chain(q, "h", t, "c", t)
+    by_gates = {
+        f"dL/do_{{t+1}} do_{{t+1}}/d{gate}_{{t+1}} d{gate}_{{t+1}}/dh_t dh_t/dc_t": (
+            by_next @ chain(q, "h", t + 1, gate, t + 1) @ chain(q, gate, t + 1, "h", t) @ dh_dc
+        )
+        for gate in INDEX
+    }
+    later = later_outputs(q, t, range(t + 2, len(q.x)), "c")
+    return by_gates | {"the sum over s > t + 1 of dL/do_s do_s/dc_t": later}
+
+
 def cell_terms(q: Draw, t: int) -> dict[str, ndarray]:
     """What may be missing in dL/dc_t."""
     dh_dc = chain(q, "h", t, "c", t)
@@ -280,6 +308,9 @@ def cell_terms(q: Draw, t: int) -> dict[str, ndarray]:
 
 
 MISSING = "g_t V stands where dL/dh_t belongs: what goes through h_t to the gates of t + 1."
+MISSING_BY_E = (
+    "Only the way by h_t to e_{t+1} is missing: the total dc_{t+1}/dc_t holds the other three."
+)
 _THROUGH = r"\partial L/\partial o_T \, \partial o_T/\partial h_T \, \partial h_T/\partial c_T"
 _NEXT = r" \, \partial c_{t+1}/\partial c_t"
 CELL_1 = f"{_THROUGH.replace('T', 't')} + {_THROUGH.replace('T', '{t+1}')}{_NEXT}"

@@ -8,6 +8,7 @@ from jaxlstm.sources.document_002.errors import (
     output_entries,
 )
 from jaxlstm.sources.document_002.forward import forward_entries
+from jaxlstm.sources.document_002.notes import note_entries
 from jaxlstm.sources.document_002.stacked import form_entries, gradient_entries
 from jaxlstm.sources.document_002.system import draw, hidden_states, init
 from jaxlstm.sources.ledger import Entry
@@ -16,7 +17,7 @@ __all__ = ["backward", "draw", "entries", "hidden_states", "init"]
 
 
 def entries() -> list[Entry]:
-    """All of the document's equations, and what it needs but does not print."""
+    """All of the document's equations, and what it needs but does not print, then its notes."""
     return [
         *forward_entries(),
         *output_entries(),
@@ -25,4 +26,5 @@ def entries() -> list[Entry]:
         *hat_entries(),
         *form_entries(),
         *gradient_entries(),
+        *note_entries(),
     ]

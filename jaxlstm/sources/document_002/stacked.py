@@ -23,7 +23,9 @@ def form_entries() -> Iterable[Entry]:
         r"\hat{I} = \Theta I",
         printed=theta_times_I,
         truth=hats,
+        verdict="typographical",
         used_by=("F1",),
+        note="The t of Ihat^t and of I^t is missing; the definitions below have it.",
     )
     hats_latex = r"\hat{I}^t = [\hat{a}^t \ \hat{i}^t \ \hat{f}^t \ \hat{o}^t]^T"
     yield from _stack("Ihat", hats_latex, hats, hats_side_by_side, theta_directions)

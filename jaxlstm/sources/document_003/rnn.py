@@ -15,7 +15,13 @@ entry = partial(Entry, "003")
 
 
 def rnn_entries() -> Iterable[Entry]:
-    """The product formula, in both orders, and what is said of its longest path."""
+    """What is supplied, the product formula in both orders, and what is said of its long path."""
+    yield from _supplied_entries()
+    yield from _product_entries()
+    yield from _far_entries()
+
+
+def _supplied_entries() -> Iterable[Entry]:
     supplied = partial(entry, printed=None, verdict="supplied")
     yield supplied(
         "s_t of the RNN",
@@ -30,6 +36,9 @@ def rnn_entries() -> Iterable[Entry]:
         corrected=_rnn_own,
         truth=lambda q: q.rnn["d+s_k/dW"][1:],
     )
+
+
+def _product_entries() -> Iterable[Entry]:
     line = partial(
         entry,
         "RNN product",
@@ -53,6 +62,9 @@ def rnn_entries() -> Iterable[Entry]:
         printed=partial(_rnn_sum, factor=lambda q, k: q.rnn["ds_t/ds_k"][k]),
         reading="the product as ds_t/ds_k",
     )
+
+
+def _far_entries() -> Iterable[Entry]:
     limit = partial(entry, "RNN vanishes", truth=None, kind="limit")
     far = r"\|\partial s_t/\partial s_1\| \le 10^{-6}, t = 100"
     yield limit(
