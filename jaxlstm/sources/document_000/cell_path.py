@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import norm, product
 from jaxlstm.sources.document_000.generic import (
     at,
     before,
@@ -16,9 +17,9 @@ from jaxlstm.sources.document_000.generic import (
     prime,
     state_by,
 )
-from jaxlstm.sources.document_000.paths import OTHERS, K, earlier, every, norm, since_k
+from jaxlstm.sources.document_000.paths import OTHERS, K, earlier, every, since_k
 from jaxlstm.sources.document_000.specific import N_t
-from jaxlstm.sources.document_000.system import Draw, d, draw, forward, product
+from jaxlstm.sources.document_000.system import Draw, d, draw, forward
 from jaxlstm.sources.ledger import Condition, Entry
 
 run = jax.jit(forward)

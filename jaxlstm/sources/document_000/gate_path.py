@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import norm, product
 from jaxlstm.sources.document_000.generic import (
     W_of,
     at,
@@ -15,9 +16,9 @@ from jaxlstm.sources.document_000.generic import (
     prime,
     sigma_s,
 )
-from jaxlstm.sources.document_000.paths import OTHERS, K, earlier, every, form, norm, since_k
+from jaxlstm.sources.document_000.paths import OTHERS, K, earlier, every, form, since_k
 from jaxlstm.sources.document_000.specific import M_t
-from jaxlstm.sources.document_000.system import PARAMETERS, Draw, d, product
+from jaxlstm.sources.document_000.system import PARAMETERS, Draw, d
 from jaxlstm.sources.ledger import Entry
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_000.system import GATE_OF, GATES, PARAMETERS, Draw, d, d_2, product
+from jaxlstm.sources.arrays import product, sigma
+from jaxlstm.sources.document_000.system import GATE_OF, GATES, PARAMETERS, Draw, d, d_2
 from jaxlstm.sources.ledger import Entry
 
 Line = Callable[[Draw], ndarray]
@@ -20,7 +21,7 @@ entry = partial(Entry, "000")
 def gate_value(gate: str, q: Draw) -> ndarray:
     """Sigma of the gate's affine map."""
     W, U, b = (q.params[name] for name in GATES[gate])
-    return 1 / (1 + np.exp(-(W @ q.values["h"][-2] + U @ q.x[-1] + b)))
+    return sigma(W @ q.values["h"][-2] + U @ q.x[-1] + b)
 
 
 def forward_entries() -> Iterable[Entry]:
@@ -71,7 +72,7 @@ def before(q: Draw, name: str) -> ndarray:
 
 def sigma_s(q: Draw) -> ndarray:
     """sigma(s_t)."""
-    return 1 / (1 + np.exp(-at(q, "s")))
+    return sigma(at(q, "s"))
 
 
 def prime(q: Draw, name: str) -> ndarray:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import partial
 
-import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.document_000.generic import all_parameters, by, entry
@@ -52,8 +51,3 @@ def earlier(q: Draw, steps: int) -> Draw:
 def since_k(q: Draw) -> list[Draw]:
     """The point seen from t, t - 1, ..., k + 1."""
     return [earlier(q, steps) for steps in range(len(q.x) - 1 - K)]
-
-
-def norm(tensor: ndarray) -> float:
-    """The Frobenius norm of all entries."""
-    return float(np.linalg.norm(np.ravel(tensor)))

@@ -8,6 +8,7 @@ from functools import partial
 
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import product
 from jaxlstm.sources.document_000.generic import (
     EIGHT_3,
     Line,
@@ -24,7 +25,7 @@ from jaxlstm.sources.document_000.generic import (
     prime,
     sigma_s,
 )
-from jaxlstm.sources.document_000.system import GATE_OF, GATES, Draw, d, product
+from jaxlstm.sources.document_000.system import GATE_OF, GATES, Draw, d
 from jaxlstm.sources.ledger import Entry
 
 Misprint = Callable[[str, Draw], ndarray]

@@ -13,13 +13,15 @@ r"""Document 000: an LSTM with sigmoids throughout, differentiated forward in ti
 """
 
 from collections.abc import Mapping
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
+
+from jaxlstm.sources.arrays import from_zero
 
 GATES = {
     "o": ("W_o", "U_o", "b_o"),
@@ -91,18 +93,17 @@ def draw(seed: int, forget_bias: float = 0.0, recurrent_scale: float = 1.0) -> D
     return Draw(
         seed,
         params,
-        np.concatenate([np.full((1, D), np.nan), x]),
-        {name: _after(first.get(name, np.full(H, np.nan)), rows) for name, rows in values.items()},
-        {name: _after(np.full(H, np.nan), rows) for name, rows in primes.items()},
-        {name: {A: _after(0 * rows[0], rows) for A, rows in d.items()} for name, d in by.items()},
-        {pair: _after(np.full((H, H), np.nan), rows) for pair, rows in step_by.items()},
+        from_zero(x),
+        {name: from_zero(rows, first.get(name)) for name, rows in values.items()},
+        {name: from_zero(rows) for name, rows in primes.items()},
+        {
+            name: {A: from_zero(rows, 0 * rows[0]) for A, rows in d.items()}
+            for name, d in by.items()
+        },
+        {pair: from_zero(rows) for pair, rows in step_by.items()},
         d_loss,
         loss_by,
     )
-
-
-def _after(first: ndarray, rows: ndarray) -> ndarray:
-    return np.concatenate([first[None], rows])
 
 
 @jax.jit
@@ -138,8 +139,3 @@ def d(x: ndarray) -> ndarray:
 def d_2(x: ndarray, H: int) -> ndarray:
     """The tensor [H, H, n] with x_k at [j, j, k]."""
     return np.eye(H)[:, :, None] * x
-
-
-def product(*factors: ndarray) -> ndarray:
-    """Matrices times a derivative tensor: a factor's last axis contracts with the next's first."""
-    return reduce(lambda left, right: np.tensordot(left, right, 1), factors)

@@ -6,7 +6,8 @@ from functools import partial, reduce
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_003.system import GATES, Draw, K, sigma
+from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.document_003.system import GATES, Draw, K
 from jaxlstm.sources.ledger import Entry
 
 entry = partial(Entry, "003")

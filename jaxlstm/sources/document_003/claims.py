@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import norm, product, sigma
 from jaxlstm.sources.document_003.cell_path import paths_to_cell
-from jaxlstm.sources.document_003.system import GATES, Draw, forward, norm, output, product, sigma
+from jaxlstm.sources.document_003.system import GATES, Draw, forward, output
 from jaxlstm.sources.ledger import Entry, Line, Verdict
 
 entry = partial(Entry, "003")

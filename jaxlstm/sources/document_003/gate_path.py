@@ -8,13 +8,14 @@ import jax
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import norm, sigma
 from jaxlstm.sources.document_003.cell_path import (
     TO_CELL,
     cell_to_hidden,
     hidden_to_cell,
     hidden_to_hidden,
 )
-from jaxlstm.sources.document_003.system import Draw, K, forward, norm, sigma
+from jaxlstm.sources.document_003.system import Draw, K, forward
 from jaxlstm.sources.ledger import Entry
 
 entry = partial(Entry, "003")

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_003.system import Draw, draw, norm, product, rnn
+from jaxlstm.sources.arrays import norm, product
+from jaxlstm.sources.document_003.system import Draw, draw, rnn
 from jaxlstm.sources.ledger import Condition, Entry
 
 entry = partial(Entry, "003")

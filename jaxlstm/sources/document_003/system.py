@@ -18,7 +18,7 @@ dh_t/dh_{t-1} is a matrix M of choice.
 """
 
 from collections.abc import Mapping
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
+
+from jaxlstm.sources.arrays import from_zero
 
 GATES = {"o": ("W_o", "U_o"), "i": ("W_i", "U_i"), "f": ("W_f", "U_f"), "s~": ("W", "U")}
 SIZES = ((4, 3, 3), (3, 5, 4), (5, 2, 5))
@@ -146,19 +148,14 @@ def draw(seed: int, diagonal: bool = False) -> Draw:
     first = dict(zip("sh", state, strict=True))
     return Draw(
         params,
-        _from_zero(x),
-        {name: _from_zero(rows, first.get(name)) for name, rows in values.items()},
-        {name: _from_zero(rows) for name, rows in primes.items()},
-        {name: _from_zero(rows) for name, rows in steps.items()},
+        from_zero(x),
+        {name: from_zero(rows, first.get(name)) for name, rows in values.items()},
+        {name: from_zero(rows) for name, rows in primes.items()},
+        {name: from_zero(rows) for name, rows in steps.items()},
         true,
         rnn_truths,
         float(rng.uniform(0.5, 2.0) * np.linalg.norm(true["dL/dtheta"])),
     )
-
-
-def _from_zero(rows: ndarray, first: ndarray | None = None) -> ndarray:
-    """The rows of times 1 to T behind that of time 0."""
-    return np.concatenate([np.full_like(rows[:1], np.nan) if first is None else first[None], rows])
 
 
 @jax.jit
@@ -247,18 +244,3 @@ def _rnn_truths(W: Any, U: Any, s_0: Any, x: Any, weights: Any) -> Any:
         "d+s_k/dW": by(0),
         "ds_t/ds_k": jnp.stack([*whole, jnp.eye(len(s_0))]),
     }
-
-
-def sigma(z: Any) -> ndarray:
-    """The sigmoid."""
-    return 1 / (1 + np.exp(-z))
-
-
-def product(*factors: ndarray) -> ndarray:
-    """Matrices times a derivative tensor: a factor's last axis contracts with the next's first."""
-    return reduce(lambda left, right: np.tensordot(left, right, 1), factors)
-
-
-def norm(tensor: Any) -> float:
-    """The Euclidean (of a matrix: Frobenius) norm."""
-    return float(np.linalg.norm(np.ravel(tensor)))

@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import sigma
 from jaxlstm.sources.document_004.step import ROWS, Times
-from jaxlstm.sources.document_004.system import Draw, sigma
+from jaxlstm.sources.document_004.system import Draw
 from jaxlstm.sources.ledger import Entry, Verdict
 
 entry = partial(Entry, "004")

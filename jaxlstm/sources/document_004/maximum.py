@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_004.system import Draw, draw, sigma
+from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.document_004.system import Draw, draw
 from jaxlstm.sources.ledger import Condition, Entry
 
 entry = partial(Entry, "004")

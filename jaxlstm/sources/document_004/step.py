@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_004.system import GATES, Draw, sigma
+from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.document_004.system import GATES, Draw
 from jaxlstm.sources.ledger import Entry
 
 entry = partial(Entry, "004")

@@ -174,8 +174,3 @@ def _ascend(value: Callable[[Any], Any], d: int, h: Any) -> Any:
         return gradient / jnp.linalg.norm(gradient)
 
     return jax.lax.fori_loop(0, 5, climb, h)
-
-
-def sigma(z: Any) -> ndarray:
-    """The sigmoid."""
-    return 1 / (1 + np.exp(-z))
