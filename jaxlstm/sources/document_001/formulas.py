@@ -69,11 +69,6 @@ def matrix_product(*factors: ndarray) -> ndarray:
     return reduce(np.matmul, columns, first[None])[0]
 
 
-def sigmoid(x: ndarray) -> ndarray:
-    """The document's sigma."""
-    return 1 / (1 + np.exp(-x))
-
-
 def latex(name: str) -> str:
     """The quantity's letter."""
     return r"\tilde{c}" if name == "c~" else name

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_001.formulas import At, entry, latex, now, sigmoid, value
+from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.document_001.formulas import At, entry, latex, now, value
 from jaxlstm.sources.document_001.system import INDEX, Draw
 from jaxlstm.sources.ledger import Entry
 
@@ -44,16 +45,16 @@ def forward_entries() -> Iterable[Entry]:
 
 def _gate_definition(gate: str) -> tuple[str, At, str]:
     g = INDEX[gate]
-    sigma = r"\tanh" if g == "c" else r"\sigma"
+    name = r"\tanh" if g == "c" else r"\sigma"
     label = {"i": "F2", "f": "F3", "e": "F4", "c": "F5"}[g]
-    return f"{sigma}(W_{g} h_{{t-1}} + U_{g} x_t)", partial(gate_value, gate), label
+    return f"{name}(W_{g} h_{{t-1}} + U_{g} x_t)", partial(gate_value, gate), label
 
 
 def gate_value(gate: str, q: Draw, t: int) -> ndarray:
     """The gate from h_{t-1} and x_t."""
     g = INDEX[gate]
     a = q.params[f"W_{g}"] @ q.values["h"][t - 1] + q.params[f"U_{g}"] @ q.x[t]
-    return np.tanh(a) if g == "c" else sigmoid(a)
+    return np.tanh(a) if g == "c" else sigma(a)
 
 
 def cell_value(q: Draw, t: int) -> ndarray:

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import sigma
 from jaxlstm.sources.document_001.formulas import (
     ROWS,
     At,
@@ -19,7 +20,6 @@ from jaxlstm.sources.document_001.formulas import (
     matrix_product,
     now,
     over_time,
-    sigmoid,
     value,
 )
 from jaxlstm.sources.document_001.system import INDEX, Draw
@@ -60,7 +60,7 @@ def named_entries() -> Iterable[Entry]:
 
 def of_activation(q: Draw, t: int) -> ndarray:
     """sigma(a_{i,t})."""
-    return sigmoid(q.values["a_i"][t])
+    return sigma(q.values["a_i"][t])
 
 
 def forward_mode(name: str, q: Draw, t: int) -> ndarray:
@@ -111,7 +111,7 @@ def in_value(gate: str, q: Draw, t: int) -> tuple[ndarray, ...]:
 def in_activation(gate: str, q: Draw, t: int) -> tuple[ndarray, ...]:
     """The same in the pre-activation itself."""
     own, a = own_factors(gate, q, t), q.values[f"a_{INDEX[gate]}"][t]
-    return (*own, 1 - np.tanh(a) ** 2) if gate == "c~" else (*own, sigmoid(a), 1 - sigmoid(a))
+    return (*own, 1 - np.tanh(a) ** 2) if gate == "c~" else (*own, sigma(a), 1 - sigma(a))
 
 
 def element_wise_times_W(
@@ -132,8 +132,8 @@ def _in_activation(gate: str) -> str:
     """The factors in LaTeX, with sigma or tanh of the pre-activation for the gate's value."""
     if gate == "c~":
         return GATE_LATEX[gate].replace(r"\tilde{c}_t^2", r"\tanh^2(a_{c,t})")
-    sigma = rf"\sigma(a_{{{gate},t}})"
-    return GATE_LATEX[gate].replace(f"{gate}_t (1 - {gate}_t)", f"{sigma} (1 - {sigma})")
+    name = rf"\sigma(a_{{{gate},t}})"
+    return GATE_LATEX[gate].replace(f"{gate}_t (1 - {gate}_t)", f"{name} (1 - {name})")
 
 
 # The final gradients, (1) to (9).

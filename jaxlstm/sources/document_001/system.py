@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import from_zero
+
 INDEX = {"i": "i", "f": "f", "e": "e", "c~": "c"}
 """The index of each gate's matrices and pre-activation."""
 MADE = ("a_i", "a_f", "a_e", "a_c", *INDEX, "c", "h", "o")
@@ -121,18 +123,13 @@ def draw(seed: int, steps_to_end: int = 2, without: tuple[str, ...] = ()) -> Dra
     return Draw(
         T - steps_to_end,
         params,
-        _from_zero(x),
-        _from_zero(y),
-        {name: _from_zero(rows, first.get(name)) for name, rows in values.items()},
-        {name: _from_zero(rows) for name, rows in by_values.items()} | by_params,
+        from_zero(x),
+        from_zero(y),
+        {name: from_zero(rows, first.get(name)) for name, rows in values.items()},
+        {name: from_zero(rows) for name, rows in by_values.items()} | by_params,
         total,
         cell_by_cell,
     )
-
-
-def _from_zero(rows: ndarray, first: ndarray | None = None) -> ndarray:
-    """The rows of times 1 to T behind that of time 0."""
-    return np.concatenate([np.full_like(rows[:1], np.nan) if first is None else first[None], rows])
 
 
 @jax.jit

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import sigma
 from jaxlstm.sources.document_002.system import Draw
 from jaxlstm.sources.ledger import Entry
 
@@ -31,9 +32,9 @@ def hidden_by(name: str, q: Draw) -> ndarray:
     return q.hidden_by[name][q.t - 1, :, q.t - 1]
 
 
-def sigma(gate: str, hat: ndarray) -> ndarray:
+def gate_of(gate: str, hat: ndarray) -> ndarray:
     """The gate of its pre-activation: tanh for a, else the sigmoid."""
-    return np.tanh(hat) if gate == "a" else 1 / (1 + np.exp(-hat))
+    return np.tanh(hat) if gate == "a" else sigma(hat)
 
 
 def by_latex(name: str, time: str = "t") -> str:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_002.formulas import before, entry, latex, sigma, value
+from jaxlstm.sources.document_002.formulas import before, entry, gate_of, latex, value
 from jaxlstm.sources.document_002.system import GATES, Draw
 from jaxlstm.sources.ledger import Entry
 
@@ -50,13 +50,13 @@ def _state_entries() -> Iterable[Entry]:
 
 def of_hat(gate: str, q: Draw) -> ndarray:
     """The gate from its pre-activation."""
-    return sigma(gate, value(f"{gate}^", q))
+    return gate_of(gate, value(f"{gate}^", q))
 
 
 def of_input_and_state(gate: str, q: Draw) -> ndarray:
     """The gate from x^t and h^{t-1}."""
     W, U = q.params[f"W_{gate}"], q.params[f"U_{gate}"]
-    return sigma(gate, W @ q.x[q.t] + U @ before("h", q))
+    return gate_of(gate, W @ q.x[q.t] + U @ before("h", q))
 
 
 def cell_value(q: Draw) -> ndarray:

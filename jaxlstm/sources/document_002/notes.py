@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.document_002.formulas import entry, sigma, value
+from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.document_002.formulas import entry, value
 from jaxlstm.sources.document_002.forward import cell_value
 from jaxlstm.sources.document_002.stacked import over_time
 from jaxlstm.sources.document_002.system import Draw
@@ -103,7 +104,7 @@ def tanh_slope(z: ndarray) -> ndarray:
 
 def sigma_slope(z: ndarray) -> ndarray:
     """sigma(z) (1 - sigma(z)), likewise."""
-    return sigma("i", z) * sigma("i", -z)
+    return sigma(z) * sigma(-z)
 
 
 def far_out(q: Draw) -> ndarray:

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources.arrays import from_zero
+
 GATES = ("a", "i", "f", "o")
 HATS = tuple(f"{gate}^" for gate in GATES)
 MADE = (*HATS, *GATES, "c", "h")
@@ -131,20 +133,15 @@ def draw(seed: int, time: int = -3) -> Draw:
     return Draw(
         range(1, T + 1)[time],
         params,
-        _from_zero(x),
-        {name: _from_zero(rows, first.get(name)) for name, rows in values.items()},
-        {name: _from_zero(rows, first_by.get(name)) for name, rows in by_values.items()},
-        _from_zero(cost_by_h),
+        from_zero(x),
+        {name: from_zero(rows, first.get(name)) for name, rows in values.items()},
+        {name: from_zero(rows, first_by.get(name)) for name, rows in by_values.items()},
+        from_zero(cost_by_h),
         hidden_by,
         by_theta,
-        _from_zero(by_theta_at),
-        {name: _from_zero(rows) for name, rows in hats_by.items()},
+        from_zero(by_theta_at),
+        {name: from_zero(rows) for name, rows in hats_by.items()},
     )
-
-
-def _from_zero(rows: ndarray, first: ndarray | None = None) -> ndarray:
-    """The rows of times 1 to T behind that of time 0."""
-    return np.concatenate([np.full_like(rows[:1], np.nan) if first is None else first[None], rows])
 
 
 @jax.jit
