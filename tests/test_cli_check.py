@@ -68,13 +68,13 @@ def test_text_checks_the_whole_character_loss(capsys, text):
 
 
 def test_a_wrong_gradient_fails_and_is_named(capsys, monkeypatch):
-    right = lstm_check.sequence.lstm
+    right = lstm_check.problem.sequence.lstm
 
     def forgets_the_cell_cotangent(*args, **kwargs):
         outputs, final = right(*args, **kwargs)
         return outputs, final._replace(cell=jax.lax.stop_gradient(final.cell))
 
-    monkeypatch.setattr(lstm_check.sequence, "lstm", forgets_the_cell_cotangent)
+    monkeypatch.setattr(lstm_check.problem.sequence, "lstm", forgets_the_cell_cotangent)
     assert main(["check", *SIZES, "--dtype", "float32"]) == 1
     printed = capsys.readouterr().out
     assert "FAILED" in printed
