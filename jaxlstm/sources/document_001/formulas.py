@@ -57,6 +57,11 @@ def chain(q: Draw, a: str, s: int, b: str, t: int) -> ndarray:
     return q.total[a][b][s - 1, :, t - 1]
 
 
+def of_outputs(q: Draw, name: str, t: int, times: range) -> ndarray:
+    """The sum over s of dL/do_s times do_s by the quantity at t."""
+    return np.sum([by("o", q, s) @ chain(q, "o", s, name, t) for s in times], axis=0)
+
+
 def element_wise(*factors: ndarray) -> ndarray:
     """The product of vectors, entry by entry."""
     return reduce(np.multiply, factors)

@@ -19,6 +19,7 @@ from jaxlstm.sources.document_001.formulas import (
     latex,
     matrix_product,
     now,
+    of_outputs,
     over_time,
     value,
 )
@@ -65,8 +66,7 @@ def of_activation(q: Draw, t: int) -> ndarray:
 
 def forward_mode(name: str, q: Draw, t: int) -> ndarray:
     """dL by the quantity, from all the outputs that it moves."""
-    times = range(t, len(q.x))
-    return np.sum([by("o", q, s) @ chain(q, "o", s, name, t) for s in times], axis=0)
+    return of_outputs(q, name, t, range(t, len(q.x)))
 
 
 # The gates.

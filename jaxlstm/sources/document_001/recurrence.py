@@ -20,6 +20,7 @@ from jaxlstm.sources.document_001.formulas import (
     latex,
     matrix_product,
     now,
+    of_outputs,
 )
 from jaxlstm.sources.document_001.system import INDEX, RECURRENT, Draw, draw
 from jaxlstm.sources.ledger import Condition, Entry
@@ -121,14 +122,9 @@ def hidden_entries() -> Iterable[Entry]:
     )
 
 
-def later_outputs(q: Draw, t: int, times: range, name: str = "h") -> ndarray:
-    """The sum over s of dL/do_s do_s/dh_t, or the same of another quantity at t."""
-    return np.sum([by("o", q, s) @ chain(q, "o", s, name, t) for s in times], axis=0)
-
-
 def two_outputs(q: Draw, t: int) -> ndarray:
     """dL/do_t do_t/dh_t + dL/do_{t+1} do_{t+1}/dh_t, the last in total."""
-    return through_output(q, t) + later_outputs(q, t, range(t + 1, t + 2))
+    return through_output(q, t) + of_outputs(q, "h", t, range(t + 1, t + 2))
 
 
 def two_outputs_held(q: Draw, t: int) -> ndarray:
@@ -138,15 +134,17 @@ def two_outputs_held(q: Draw, t: int) -> ndarray:
 
 def every_output(q: Draw, t: int) -> ndarray:
     """dL/do_t do_t/dh_t and the same of all later outputs."""
-    return through_output(q, t) + later_outputs(q, t, range(t + 1, len(q.x)))
+    return through_output(q, t) + of_outputs(q, "h", t, range(t + 1, len(q.x)))
 
 
 def output_terms(q: Draw, t: int) -> dict[str, ndarray]:
     """What may be missing among the outputs' terms."""
     return {
         "dL/do_t do_t/dh_t": through_output(q, t),
-        "dL/do_{t+1} do_{t+1}/dh_t": later_outputs(q, t, range(t + 1, t + 2)),
-        "the sum over s > t + 1 of dL/do_s do_s/dh_t": later_outputs(q, t, range(t + 2, len(q.x))),
+        "dL/do_{t+1} do_{t+1}/dh_t": of_outputs(q, "h", t, range(t + 1, t + 2)),
+        "the sum over s > t + 1 of dL/do_s do_s/dh_t": of_outputs(
+            q, "h", t, range(t + 2, len(q.x))
+        ),
     }
 
 
@@ -293,7 +291,7 @@ def cell_line_1_terms(q: Draw, t: int) -> dict[str, ndarray]:
         )
         for gate in INDEX
     }
-    later = later_outputs(q, t, range(t + 2, len(q.x)), "c")
+    later = of_outputs(q, "c", t, range(t + 2, len(q.x)))
     return by_gates | {"the sum over s > t + 1 of dL/do_s do_s/dc_t": later}
 
 
