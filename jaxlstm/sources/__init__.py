@@ -1,6 +1,8 @@
 """The five source documents as running code, and the ledger that judges every printed line.
 
-Each document's module has ``draw(seed)``, a random point and what is true there, and ``entries()``.
+Each document's module has ``draw(seed)``, a random point and what is true there, and ``entries()``;
+of its forward system ``init(key, input_size, hidden_size)``, parameters, and with them and inputs
+[T, D] ``hidden_states(params, inputs)`` [T, H].
 """
 
 from collections.abc import Iterable

@@ -39,14 +39,11 @@ class Model(NamedTuple):
 def _model_001() -> Model:
     """001's own softmax; its loss is a sum over the steps."""
 
-    def init(key: Array, K: int, H: int) -> Any:
-        return document_001.init(key, K, H, K)
-
     def gradient(params: Any, inputs: Any, targets: Any, *, corrected: bool) -> Any:
         summed = document_001.backward(params, inputs, targets, corrected=corrected)
         return jax.tree.map(lambda leaf: leaf / len(inputs), summed)
 
-    return Model(init, lambda p, x, y: document_001.loss(p, x, y) / len(x), gradient)
+    return Model(document_001.init, lambda p, x, y: document_001.loss(p, x, y) / len(x), gradient)
 
 
 def _model_with_softmax(document: ModuleType, backward: Callable[..., Any] | None) -> Model:

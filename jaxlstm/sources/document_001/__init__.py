@@ -4,10 +4,10 @@ from jaxlstm.sources.document_001.algorithm import backward
 from jaxlstm.sources.document_001.forward import forward_entries
 from jaxlstm.sources.document_001.gradients import final_entries, gate_entries, named_entries
 from jaxlstm.sources.document_001.recurrence import cell_entries, hidden_entries, last_entries
-from jaxlstm.sources.document_001.system import draw, init, loss, outputs
+from jaxlstm.sources.document_001.system import draw, hidden_states, init, loss
 from jaxlstm.sources.ledger import Entry
 
-__all__ = ["backward", "draw", "entries", "init", "loss", "outputs"]
+__all__ = ["backward", "draw", "entries", "hidden_states", "init", "loss"]
 
 
 def entries() -> list[Entry]:

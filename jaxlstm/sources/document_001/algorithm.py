@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlstm.sources import systems
 from jaxlstm.sources.document_001.system import INDEX, forward, rest
 
 
@@ -22,9 +23,7 @@ def backward(
     """
     state = rest(params)
     values = forward(params, state, inputs)
-    before = {
-        n: jnp.concatenate([s[None], values[n][:-1]]) for n, s in zip("ch", state, strict=True)
-    }
+    before = systems.before(state, values)
     g = -(targets - values["p"])  # dL/do_t
 
     def back(later: Any, now: Any) -> Any:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
 
 INDEX = {"i": "i", "f": "f", "e": "e", "c~": "c"}
@@ -35,11 +36,11 @@ def shapes(H: int, D: int, K: int) -> dict[str, tuple[int, int]]:
     return inner | {"V": (K, H)}
 
 
-def init(key: Any, input_size: int, hidden_size: int, output_size: int) -> dict[str, Any]:
-    """The nine parameters, drawn, each matrix scaled by its width."""
-    shape_of = shapes(hidden_size, input_size, output_size)
-    keys = dict(zip(shape_of, jax.random.split(key, len(shape_of)), strict=True))
-    return {A: jax.random.normal(keys[A], s) / s[1] ** 0.5 for A, s in shape_of.items()}
+def init(
+    key: Any, input_size: int, hidden_size: int, output_size: int | None = None
+) -> dict[str, Any]:
+    """The nine parameters, drawn, each matrix scaled by its width; K is D unless given."""
+    return systems.draw_matrices(key, shapes(hidden_size, input_size, output_size or input_size))
 
 
 def step(params: Mapping[str, Any], state: Any, x_t: Any, probes: Mapping[str, Any]) -> Any:
@@ -56,11 +57,8 @@ def step(params: Mapping[str, Any], state: Any, x_t: Any, probes: Mapping[str, A
     return (made["c"], made["h"]), made | {"p": jax.nn.softmax(made["o"])}
 
 
-def forward(params: Mapping[str, Any], state: Any, inputs: Any, probes: Any = None) -> Any:
-    """The system over time: for every quantity its values [T, n]."""
-    if probes is None:
-        probes = dict.fromkeys(MADE, jnp.zeros(len(inputs), inputs.dtype))
-    return jax.lax.scan(lambda s, now: step(params, s, *now), state, (inputs, probes))[1]
+forward = partial(systems.forward, step, MADE)
+"""The system over time, from params, state, inputs and probes: all that is made, [T, n] each."""
 
 
 def rest(params: Mapping[str, Any]) -> Any:
@@ -69,9 +67,9 @@ def rest(params: Mapping[str, Any]) -> Any:
     return zero, zero
 
 
-def outputs(params: Mapping[str, Any], inputs: Any) -> Any:
-    """The outputs o [T, K] from the zero state."""
-    return forward(params, rest(params), inputs)["o"]
+def hidden_states(params: Mapping[str, Any], inputs: Any) -> Any:
+    """h_1 to h_T [T, H] from the zero state."""
+    return forward(params, rest(params), inputs)["h"]
 
 
 def cross_entropy(o: Any, targets: Any) -> Any:
@@ -81,7 +79,7 @@ def cross_entropy(o: Any, targets: Any) -> Any:
 
 def loss(params: Mapping[str, Any], inputs: Any, targets: Any) -> Any:
     """L of a sequence [T, D] and its targets [T, K], from the zero state."""
-    return cross_entropy(outputs(params, inputs), targets)
+    return cross_entropy(forward(params, rest(params), inputs)["o"], targets)
 
 
 class Draw(NamedTuple):
@@ -146,6 +144,6 @@ def _quantities(params: Any, state: Any, inputs: Any, targets: Any) -> Any:
 
     whole, (by_params, by_values) = jax.value_and_grad(cost, (0, 1))(params, probes)
     total = jax.jacfwd(partial(forward, params, state, inputs))(probes)
-    before = (jnp.stack([s, *values[n][:-1]]) for n, s in zip("ch", state, strict=True))
-    cell_by_cell = jax.vmap(jax.jacfwd(next_cell))(*before, inputs)
+    before = systems.before(state, values)
+    cell_by_cell = jax.vmap(jax.jacfwd(next_cell))(before["c"], before["h"], inputs)
     return values, by_params | {"L": whole}, by_values, total, cell_by_cell

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlstm.sources import systems
 from jaxlstm.sources.document_002.system import GATES, forward, rest
 
 
@@ -25,9 +26,7 @@ def backward(
     """
     state = rest(params)
     values = forward(params, state, inputs)
-    before = {
-        n: jnp.concatenate([s[None], values[n][:-1]]) for n, s in zip("ch", state, strict=True)
-    }
+    before = systems.before(state, values)
 
     def back(later: Any, now: Any) -> Any:
         return _step_back(params, later, *now, corrected=corrected)

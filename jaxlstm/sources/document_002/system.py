@@ -12,6 +12,7 @@ r"""Document 002: an LSTM without biases, W on the input, U on the state, any co
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
+from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
 
 GATES = ("a", "i", "f", "o")
@@ -37,9 +39,7 @@ def shapes(H: int, D: int) -> dict[str, tuple[int, int]]:
 
 def init(key: Any, input_size: int, hidden_size: int) -> dict[str, Any]:
     """The eight parameters, drawn, each matrix scaled by its width."""
-    shape_of = shapes(hidden_size, input_size)
-    keys = dict(zip(shape_of, jax.random.split(key, len(shape_of)), strict=True))
-    return {A: jax.random.normal(keys[A], s) / s[1] ** 0.5 for A, s in shape_of.items()}
+    return systems.draw_matrices(key, shapes(hidden_size, input_size))
 
 
 def step(params: Mapping[str, Any], state: Any, x_t: Any, probes: Mapping[str, Any]) -> Any:
@@ -55,11 +55,8 @@ def step(params: Mapping[str, Any], state: Any, x_t: Any, probes: Mapping[str, A
     return (made["c"], made["h"]), made
 
 
-def forward(params: Mapping[str, Any], state: Any, inputs: Any, probes: Any = None) -> Any:
-    """The system over time: for every quantity its values [T, H]."""
-    if probes is None:
-        probes = dict.fromkeys(PROBES, jnp.zeros(len(inputs), inputs.dtype))
-    return jax.lax.scan(lambda s, now: step(params, s, *now), state, (inputs, probes))[1]
+forward = partial(systems.forward, step, PROBES)
+"""The system over time, from params, state, inputs and probes: all that is made, [T, H] each."""
 
 
 def rest(params: Mapping[str, Any]) -> Any:
@@ -162,8 +159,8 @@ def _quantities(params: Any, state: Any, inputs: Any, weights: Any) -> Any:
     hidden_by = jax.jacfwd(hidden)({name: probes[name] for name in "oc"})
     theta = theta_of(params)
     by_theta, by_theta_at = _by_theta(theta, state, inputs, weights)
-    h_tm1 = jnp.stack([state[1], *values["h"][:-1]])
-    by_both = jax.vmap(jax.jacfwd(_hats, (0, 1, 2)), (None, 0, 0))(theta, inputs, h_tm1)
+    h_before = systems.before(state, values)["h"]
+    by_both = jax.vmap(jax.jacfwd(_hats, (0, 1, 2)), (None, 0, 0))(theta, inputs, h_before)
     hats_by = {"Theta": by_both[0], "I": jnp.concatenate(by_both[1:], axis=2)}
     return values, by_values, by_state, cost_by_h, hidden_by, by_theta, by_theta_at, hats_by
 
