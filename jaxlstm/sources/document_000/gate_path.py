@@ -136,7 +136,7 @@ def bound_entries() -> Iterable[Entry]:
         kind="claim",
         reading="for every such W_o",
         verdict="fails",
-        note="A bound above 1 explodes nothing: the product shrinks; 003 has a W_o where it grows.",
+        note="A bound above 1 explodes nothing: at every draw the product shrinks.",
     )
 
 

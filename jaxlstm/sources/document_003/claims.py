@@ -1,7 +1,8 @@
 """Document 003: what it claims in words of vanishing, exploding and clipping.
 
-Where the LSTM rests, dh_t/dh_{k-1} = M^{t-k+1}: whether every path vanishes, or only their sum, can
-be chosen. A path runs through units.
+Where the LSTM rests with W = W_i = W_f = 0, dh_t/dh_{k-1} = M^{t-k+1}: whether every path through
+units vanishes, or only their sum, can be chosen. t_0 and t_1, paths through gates, are undone there
+by other gates.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,20 +13,19 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.arrays import norm, product, sigma
+from jaxlstm.sources import resting
+from jaxlstm.sources.arrays import norm, product
 from jaxlstm.sources.document_003.cell_path import paths_to_cell
-from jaxlstm.sources.document_003.system import GATES, Draw, forward, output
+from jaxlstm.sources.document_003.system import GATES, Draw, forward
 from jaxlstm.sources.ledger import Entry, Line, Verdict
+from jaxlstm.sources.resting import SMALL, STEPS
 
 entry = partial(Entry, "003")
 
 Claim = tuple[str, str | None, str, Line, Verdict, str]
 """Label, reading, statement, (what is bounded, the bound), verdict and note."""
 
-STEPS = 41
-"""How many steps are followed where the LSTM rests; odd, so that cancelling paths cancel."""
-SMALL = 1e-6
-"""What has vanished; its inverse has exploded."""
+_gates_held = partial(forward, held=tuple(GATES))
 
 
 def claim_entries() -> Iterable[Entry]:
@@ -52,54 +52,35 @@ def claim_entries() -> Iterable[Entry]:
 
 
 def at_rest(
-    q: Draw, M: Callable[[ndarray], ndarray], held: tuple[str, ...] = (), **changed: ndarray
+    q: Draw, M: Callable[[int], ndarray], run: resting.Forward = forward, **inner: float
 ) -> tuple[ndarray, ndarray]:
-    """The LSTM at rest with dh_t/dh_{t-1} = M(f): dh_t/ds_k and dh_t/dh_{k-1}."""
-    x, params = q.x[-1], q.params | changed
-    f, i, candidate = (sigma(params[GATES[gate][1]] @ x) for gate in ("f", "i", "s~"))
-    s = i * candidate / (1 - f)
-    W_o = 4 * M(f) / sigma(s)[:, None]
-    params |= {W: np.zeros_like(W_o) for W in ("W", "W_i", "W_f")}
-    params |= {"W_o": W_o, "U_o": -np.outer(W_o @ sigma(s) / 2, x) / (x @ x)}
-    with jax.enable_x64(True):
-        by_cell, by_hidden = _rest_jacobians(params, s, np.resize(x, (STEPS, len(x))), held)
-    return np.asarray(by_cell), np.asarray(by_hidden)
+    """The LSTM at rest with dh_t/dh_{t-1} = M(H): dh_t/ds_k and dh_t/dh_{k-1}."""
 
+    def matrices(v: resting.Values) -> resting.Values:
+        return {"W_o": resting.output_matrix(v, M(len(v["h"])))}
 
-@partial(jax.jit, static_argnames="held")
-def _rest_jacobians(params: Any, s: Any, inputs: Any, held: tuple[str, ...]) -> Any:
-    """dh_t/ds_k with h_k moving along and o_k = 1/2, and dh_t/dh_{k-1}, over all inputs."""
-
-    def last(s: Any, h: Any) -> Any:
-        return forward(params, (s, h), inputs, held)["h"][-1]
-
-    by_cell = jax.jacrev(lambda s: last(s, output(0.5, s)))(s)
-    return by_cell, jax.jacrev(last, 1)(s, output(0.5, s))
+    params, values = resting.at_rest(q.params, q.x[-1], matrices, **inner)
+    return resting.by_cell_and_hidden(run, params, values, q.x[-1])
 
 
 # The matrices M.
 
 
-def _crowd(f: ndarray) -> ndarray:
+def _crowd(H: int) -> ndarray:
     """1.5/H everywhere: every path of n steps is (1.5/H)^n, their sum 1.5^n/H."""
-    return np.full((len(f), len(f)), 1.5 / len(f))
+    return np.full((H, H), 1.5 / H)
 
 
-def _opposed(f: ndarray) -> ndarray:
+def _opposed(H: int) -> ndarray:
     """2 and -2 in two units: every path of n steps is 2^n or -2^n, their sum 0."""
-    M = np.zeros((len(f), len(f)))
+    M = np.zeros((H, H))
     M[:2, :2] = [[2.0, -2.0], [2.0, -2.0]]
     return M
 
 
-def _cancelling(f: ndarray) -> ndarray:
-    """The path by the output gate undoes that by the forget gate."""
-    return np.diag(-f)
-
-
-def _permutation(f: ndarray, scale: float) -> ndarray:
+def _permutation(H: int, scale: float) -> ndarray:
     """A permutation of the units, scaled."""
-    return scale * np.roll(np.eye(len(f)), 1, axis=0)
+    return scale * np.roll(np.eye(H), 1, axis=0)
 
 
 # The claims, each with (what is bounded, the bound).
@@ -116,14 +97,13 @@ def _many_paths(q: Draw) -> tuple[float, float]:
 
 
 def _one_path_flows(q: Draw) -> tuple[float, float]:
-    whole, _ = at_rest(q, _cancelling)
-    t_0, _ = at_rest(q, _cancelling, tuple(GATES))
-    return SMALL * norm(t_0), norm(whole)
+    t_0, whole = resting.cell_path(forward, q.params, q.x[-1], share=1.0)
+    return SMALL * t_0, whole
 
 
 def _one_path_explodes(q: Draw) -> tuple[float, float]:
-    _, by_hidden = at_rest(q, _opposed)
-    return SMALL * 2.0**STEPS, norm(by_hidden)
+    t_1, whole = resting.output_path(forward, q.params, q.x[-1], share=1.0)
+    return SMALL * t_1, whole
 
 
 def _some_W_o(q: Draw) -> tuple[float, float]:
@@ -136,22 +116,23 @@ def _opposed_W_o(q: Draw) -> tuple[float, float]:
     return 1 / SMALL, norm(by_hidden)
 
 
-def _forgotten(q: Draw, held: tuple[str, ...]) -> tuple[float, float]:
+def _forgotten(q: Draw, run: resting.Forward) -> tuple[float, float]:
     """dh_t/ds_k with f near 0 and M a permutation."""
-    by_cell, _ = at_rest(q, partial(_permutation, scale=1.0), held, U_f=_forget_kernel(q, -40.0))
+    by_cell, _ = at_rest(q, partial(_permutation, scale=1.0), run, f=-40.0)
     return norm(by_cell), SMALL
 
 
 def _remembered(q: Draw) -> tuple[float, float]:
     """The part of t_0 in dh_t/ds_k with f near 1."""
-    t_0, _ = at_rest(q, partial(_permutation, scale=1.0), tuple(GATES), U_f=_forget_kernel(q, 30.0))
+    t_0, _ = at_rest(q, partial(_permutation, scale=1.0), _gates_held, f=30.0)
     return SMALL, norm(t_0)
 
 
 def _remembered_from_own_state(q: Draw) -> tuple[float, float]:
     """The same from the draw's own state, with W_f = 0 and every f_j = sigma(3) = 0.953."""
-    params, x = q.params | {"U_f": _forget_kernel(q, 3.0)}, q.x[-1]
-    params |= {"W_f": np.zeros_like(params["W_f"])}
+    x = q.x[-1]
+    U_f = np.outer(np.full(len(q.values["h"][0]), 3.0), x) / (x @ x)
+    params = q.params | {"U_f": U_f, "W_f": np.zeros_like(q.params["W_f"])}
     state = q.values["s"][0], q.values["h"][0]
     with jax.enable_x64(True):
         t_0 = _own_part(params, *state, np.resize(x, (STEPS - 1, len(x))))
@@ -161,13 +142,7 @@ def _remembered_from_own_state(q: Draw) -> tuple[float, float]:
 @jax.jit
 def _own_part(params: Any, s: Any, h: Any, inputs: Any) -> Any:
     """The part of t_0 in dh_t/ds_k over all inputs."""
-    return jax.jacrev(lambda s: forward(params, (s, h), inputs, tuple(GATES))["h"][-1])(s)
-
-
-def _forget_kernel(q: Draw, z: float) -> ndarray:
-    """U_f that adds z to every forget gate's pre-activation."""
-    x = q.x[-1]
-    return np.outer(np.full(len(q.values["h"][0]), z), x) / (x @ x)
+    return jax.jacrev(lambda s: _gates_held(params, (s, h), inputs)["h"][-1])(s)
 
 
 def _fitted(q: Draw) -> tuple[float, float]:
@@ -222,7 +197,7 @@ _VANISHING: tuple[Claim, ...] = (
         r"\|t_0\| \ne 0 \Rightarrow \|\partial\mathcal{L}_t/\partial s_k\| \ne 0",
         _one_path_flows,
         "fails",
-        "The path by o_t can undo t_0: dropping the implicit part is no worst case.",
+        "The paths by o_t can undo t_0: dropping the implicit part is no worst case.",
     ),
 )
 _EXPLODING: tuple[Claim, ...] = (
@@ -232,7 +207,7 @@ _EXPLODING: tuple[Claim, ...] = (
         r"\max_p |p| \to \infty \Rightarrow \|\partial h_t/\partial h_{k-1}\| \to \infty",
         _one_path_explodes,
         "fails",
-        "Paths of opposite sign cancel: 2^n along each, 0 in sum.",
+        "The paths by i_t can undo t_1: 2^n along t_1, 0 in sum.",
     ),
     (
         "explosion",
@@ -272,7 +247,7 @@ _FLOWING: tuple[Claim, ...] = (
         "f_t to 0",
         "along t_0",
         r"f_j \to 0 \Rightarrow t_0 \to 0",
-        partial(_forgotten, held=tuple(GATES)),
+        partial(_forgotten, run=_gates_held),
         "holds",
         "",
     ),
@@ -280,7 +255,7 @@ _FLOWING: tuple[Claim, ...] = (
         "f_t to 0",
         "the whole gradient",
         r"f_j \to 0 \Rightarrow \partial\mathcal{L}_t/\partial s_k \to 0",
-        partial(_forgotten, held=()),
+        partial(_forgotten, run=forward),
         "fails",
         "s_k still acts through h_k, forward and backward.",
     ),

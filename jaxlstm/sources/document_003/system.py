@@ -13,7 +13,7 @@ r"""Document 003: the vanilla RNN's product, and two paths through an LSTM of si
 | t, k | the last time and 1 | T, 1 |
 
 The document prints neither the RNN nor the four gates. The claims on vanishing and exploding paths
-are tried where the LSTM rests: x_t constant, o_t = 1/2, W = W_i = W_f = 0, and W_o set so that
+are tried where the LSTM rests (``resting.py``), most with W = W_i = W_f = 0 and W_o set so that
 dh_t/dh_{t-1} is a matrix M of choice.
 """
 
