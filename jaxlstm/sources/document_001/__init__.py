@@ -4,6 +4,7 @@ from jaxlstm.sources.document_001.algorithm import backward
 from jaxlstm.sources.document_001.forward import forward_entries
 from jaxlstm.sources.document_001.gradients import final_entries, gate_entries, named_entries
 from jaxlstm.sources.document_001.recurrence import cell_entries, hidden_entries, last_entries
+from jaxlstm.sources.document_001.steps import step_entries
 from jaxlstm.sources.document_001.system import draw, hidden_states, init, loss
 from jaxlstm.sources.ledger import Entry
 
@@ -17,6 +18,7 @@ def entries() -> list[Entry]:
         *last_entries(),
         *hidden_entries(),
         *cell_entries(),
+        *step_entries(),
         *named_entries(),
         *gate_entries(),
         *final_entries(),

@@ -19,7 +19,7 @@ def backward(
         params: the nine parameters.
         inputs: x [T, D].
         targets: y [T, K].
-        corrected: whether dL/dc_t takes the whole dL/dh_t where g_t V is printed.
+        corrected: whether dL/dc_t takes the whole dL/dh_t, as in step (3), where g_t V is printed.
     """
     state = rest(params)
     values = forward(params, state, inputs)

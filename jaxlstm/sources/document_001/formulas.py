@@ -37,6 +37,15 @@ def _at_T(formula: At, q: Draw) -> ndarray:
     return formula(q, len(q.x) - 1)
 
 
+def before_last(formula: At) -> Callable[[Draw], ndarray]:
+    """The formula at every t < T."""
+    return partial(_before_T, formula)
+
+
+def _before_T(formula: At, q: Draw) -> ndarray:
+    return np.stack([formula(q, t) for t in range(1, len(q.x) - 1)])
+
+
 def over_time(formula: At, q: Draw) -> ndarray:
     """The sum over t = 1 to T."""
     return np.sum([formula(q, t) for t in range(1, len(q.x))], axis=0)

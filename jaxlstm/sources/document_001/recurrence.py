@@ -211,14 +211,6 @@ def cell_entries() -> Iterable[Entry]:
     )
     result = partial(line, statement=statement)
     yield as_matrices(result, now(partial(cell_result, matrix_product)), right)
-    yield entry(
-        "step 3",
-        f"{by_latex('c')} = {by_latex('h')}{DH_DC} + {by_latex('c', 't+1')} f_{{t+1}}",
-        printed=now(by_hidden_and_cell),
-        truth=now(partial(by, "c")),
-        kind="claim",
-        note="In words, dL/dc_t from step (2)'s dL/dh_t: it contradicts the displayed dL/dc_t.",
-    )
 
 
 def _cell_lines(
@@ -273,12 +265,6 @@ def cell_result(product: Product, q: Draw, t: int) -> ndarray:
 def by_cell(q: Draw, t: int) -> ndarray:
     """dL/dh_t e_t (1 - tanh^2(c_t)) + dL/dc_{t+1} f_{t+1}."""
     through_h = by("h", q, t) * q.values["e"][t] * slope(q, t)
-    return through_h + by("c", q, t + 1) * q.values["f"][t + 1]
-
-
-def by_hidden_and_cell(q: Draw, t: int) -> ndarray:
-    """dL/dh_t dh_t/dc_t + dL/dc_{t+1} f_{t+1}."""
-    through_h = by("h", q, t) @ chain(q, "h", t, "c", t)
     return through_h + by("c", q, t + 1) * q.values["f"][t + 1]
 
 
