@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -21,6 +22,7 @@ from jaxlstm.sources.ledger import Condition, Entry
 Formula = Callable[[Draw], ndarray]
 
 AT_T = Condition("t = T", partial(draw, time=-1))
+ONLY_AT_T: Mapping[str, Any] = {"verdict": "holds only if", "condition": AT_T}
 IN_FULL = "dE/dh^t in full"
 COST_ALONE = "dE/dh^t of the cost alone"
 THROUGH_H = "dE/dc^t through h^t alone"
@@ -43,10 +45,9 @@ def output_entries() -> Iterable[Entry]:
             printed=partial(formula, by_cost),
             corrected=partial(formula, partial(by, "h")),
             reading=COST_ALONE,
-            verdict="holds only if",
-            condition=AT_T,
             terms=by_o_terms,
             note="What h^t gets back from the gates of t + 1 is missing.",
+            **ONLY_AT_T,
         )
     yield from _hidden_entries()
 
@@ -118,12 +119,12 @@ def cell_entries() -> Iterable[Entry]:
             truth=partial(by, "c"),
             corrected=partial(accumulated, partial(by, "c>h")),
             reading=IN_TOTAL,
-            verdict="holds only if",
-            condition=AT_T,
             terms=by_c_terms,
             note="What passes into c^{t+1} is missing; the accumulation adds it.",
+            **ONLY_AT_T,
         )
     yield from _accumulation_entries()
+    yield from _last_output_entries()
 
 
 def _accumulation_entries() -> Iterable[Entry]:
@@ -134,10 +135,9 @@ def _accumulation_entries() -> Iterable[Entry]:
         printed=partial(accumulated, partial(by, "c")),
         corrected=right,
         reading=f"dE/dc^t {IN_TOTAL}",
-        verdict="holds only if",
-        condition=AT_T,
         terms=by_c_terms,
         note="The total already holds the initial value, which would count twice.",
+        **ONLY_AT_T,
     )
     yield entry(
         "dc^T",
@@ -147,6 +147,26 @@ def _accumulation_entries() -> Iterable[Entry]:
         truth=lambda q: q.error_by["c"][-1],
         verdict="supplied",
         note="The accumulation's start: nothing comes back to the last cell state.",
+    )
+
+
+def _last_output_entries() -> Iterable[Entry]:
+    """Where the accumulated errors come from, as the words before the accumulation have it."""
+    claim = partial(entry, "dc^t from h^T", truth=partial(by, "c"), kind="claim")
+    of_one = r"\partial E/\partial h^S|_{cost} \, \partial h^S/\partial c^t"
+    yield claim(
+        rf"\delta c^t = {of_one.replace('S', 'T')}",
+        printed=from_last_output,
+        corrected=from_all_outputs,
+        reading="from h^T alone",
+        terms=from_outputs_terms,
+        note="A slip, it seems, for h^t, whose dE/dc^t the accumulation adds.",
+        **ONLY_AT_T,
+    )
+    yield claim(
+        rf"\delta c^t = \sum_{{s=t}}^{{T}} {of_one.replace('S', 's')}",
+        printed=from_all_outputs,
+        reading="from h^T and all before it, down to h^t",
     )
 
 
@@ -170,6 +190,30 @@ def carried(q: Draw) -> ndarray:
 def accumulated(by_c: Formula, q: Draw) -> ndarray:
     """The initial value of dc^t and dE/dc^t."""
     return carried(q) + by_c(q)
+
+
+def from_outputs(times: Iterable[int], q: Draw) -> ndarray:
+    """dE/dc^t from the costs of h at these times alone."""
+    by_c = [q.cost_by_h[s] @ q.hidden_by["c"][s - 1, :, q.t - 1] for s in times]
+    return np.sum(by_c, axis=0)
+
+
+def from_last_output(q: Draw) -> ndarray:
+    """dE/dc^t from the cost of h^T alone."""
+    return from_outputs([len(q.x) - 1], q)
+
+
+def from_all_outputs(q: Draw) -> ndarray:
+    """The same from those of h^t to h^T."""
+    return from_outputs(range(q.t, len(q.x)), q)
+
+
+def from_outputs_terms(q: Draw) -> dict[str, ndarray]:
+    """The outputs before h^T, and h^T."""
+    return {
+        "the costs of h^t to h^{T-1}": from_outputs(range(q.t, len(q.x) - 1), q),
+        "the cost of h^T": from_last_output(q),
+    }
 
 
 def by_c_terms(q: Draw) -> dict[str, ndarray]:

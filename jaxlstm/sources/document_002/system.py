@@ -116,11 +116,12 @@ class Draw(NamedTuple):
     hats_by: dict[str, ndarray]
 
 
-def draw(seed: int, time: int = -3) -> Draw:
-    """The quantities at a random point, with t the one at index ``time`` of 1 to T."""
+def draw(seed: int, time: int = -3, without: tuple[str, ...] = ()) -> Draw:
+    """The quantities at a random point, the matrices ``without`` zero, t at ``time`` in 1 to T."""
     H, D, T = SIZES[seed % len(SIZES)]
     rng = np.random.default_rng(seed)
     params = {A: rng.standard_normal(s) / s[1] ** 0.5 for A, s in shapes(H, D).items()}
+    params |= {A: np.zeros_like(params[A]) for A in without}
     state = (rng.standard_normal(H), rng.standard_normal(H))
     x, weights = rng.standard_normal((T, D)), rng.standard_normal((T, H))
     with jax.enable_x64(True):
