@@ -60,7 +60,7 @@ def step_entries() -> Iterable[Entry]:
         r"(1), (2), (3), (4) \text{ for } t = T - 1, \ldots, 1",
         printed=in_order,
         truth=true_by_all,
-        note="From the case t = T down, each step finds what it needs: none is missing.",
+        note="From the case t = T down, each step finds what it needs, (2) with g_t V beside it.",
     )
 
 
