@@ -1,5 +1,6 @@
 """What the documents' formulas share, in NumPy."""
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -25,3 +26,26 @@ def norm(tensor: Any) -> float:
 def from_zero(rows: ndarray, first: ndarray | None = None) -> ndarray:
     """The rows of times 1 to T behind that of time 0, which is NaN unless given."""
     return np.concatenate([np.full_like(rows[:1], np.nan) if first is None else first[None], rows])
+
+
+def derivative(line: Callable[..., Any], *arguments: tuple[ndarray, ndarray]) -> ndarray:
+    """The derivative of a formula, in a complex step along each entry of A: exact to rounding.
+
+    Args:
+        line: the formula, in analytic functions.
+        *arguments: of each, its value [...] and its derivative by A [..., n].
+
+    Returns:
+        For each of A's n entries, on the last axis.
+    """
+    step = 1e-30
+    columns = (
+        line(*(value + 1j * step * by[..., entry] for value, by in arguments)).imag / step
+        for entry in range(arguments[0][1].shape[-1])
+    )
+    return np.stack(list(columns), axis=-1)
+
+
+def jacobian(line: Callable[[Any], Any], x: ndarray) -> ndarray:
+    """The derivative of a formula by its only argument, a vector."""
+    return derivative(line, (x, np.eye(len(x))))

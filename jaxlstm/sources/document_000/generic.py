@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.arrays import product, sigma
+from jaxlstm.sources.arrays import derivative, jacobian, product, sigma
 from jaxlstm.sources.document_000.system import GATE_OF, GATES, PARAMETERS, Draw, d, d_2
 from jaxlstm.sources.ledger import Entry
 
@@ -18,10 +18,15 @@ entry = partial(Entry, "000")
 # The forward system, (1) to (6).
 
 
-def gate_value(gate: str, q: Draw) -> ndarray:
-    """Sigma of the gate's affine map."""
+def affine(gate: str, q: Draw) -> ndarray:
+    """W_g h_{t-1} + U_g x_t + b_g."""
     W, U, b = (q.params[name] for name in GATES[gate])
-    return sigma(W @ q.values["h"][-2] + U @ q.x[-1] + b)
+    return W @ before(q, "h") + U @ q.x[-1] + b
+
+
+def gate_value(gate: str, q: Draw) -> ndarray:
+    """The gate from its affine map."""
+    return sigma(affine(gate, q))
 
 
 def forward_entries() -> Iterable[Entry]:
@@ -204,35 +209,39 @@ NINE_2 = rf"\partial L_t/\partial h_t ({EIGHT_3})".replace(
 
 
 def _state_sum(q: Draw, A: str) -> ndarray:
-    """Differentiates the sum of products by the product rule, entry by entry."""
-    rows = [
-        (at(q, "f"), by_before(q, "s", A)),
-        (before(q, "s"), by(q, "f", A)),
-        (at(q, "i"), by(q, "s~", A)),
-        (at(q, "s~"), by(q, "i", A)),
-    ]
-    return sum(np.einsum("j,j...->j...", factor, tensor) for factor, tensor in rows)  # type: ignore[return-value]
+    """The derivative of the whole right side of (5)."""
+    arguments = (
+        (at(q, "f"), by(q, "f", A)),
+        (before(q, "s"), by_before(q, "s", A)),
+        (at(q, "i"), by(q, "i", A)),
+        (at(q, "s~"), by(q, "s~", A)),
+    )
+    rows = ((value, _flat(tensor)) for value, tensor in arguments)
+    return derivative(lambda f, s, i, candidate: f * s + i * candidate, *rows)
+
+
+def _flat(tensor: ndarray) -> ndarray:
+    """A derivative [H, ...] by A as a matrix [H, n]."""
+    return tensor.reshape(len(tensor), -1)
 
 
 def _state_rule(q: Draw, A: str) -> ndarray:
-    """The four terms with the partial derivatives of the products."""
-    H = len(at(q, "s"))
-
-    def partial_by(factor: ndarray) -> ndarray:
-        return np.stack([factor * unit for unit in np.eye(H)], axis=1)
-
+    """The four terms with the partial derivatives of the two products."""
+    f, s, i, candidate = at(q, "f"), before(q, "s"), at(q, "i"), at(q, "s~")
     return (
-        product(partial_by(before(q, "s")), by(q, "f", A))
-        + product(partial_by(at(q, "f")), by_before(q, "s", A))
-        + product(partial_by(at(q, "i")), by(q, "s~", A))
-        + product(partial_by(at(q, "s~")), by(q, "i", A))
+        product(jacobian(lambda f: f * s, f), by(q, "f", A))
+        + product(jacobian(lambda s: f * s, s), by_before(q, "s", A))
+        + product(jacobian(lambda candidate: i * candidate, candidate), by(q, "s~", A))
+        + product(jacobian(lambda i: i * candidate, i), by(q, "i", A))
     )
 
 
 def _hidden_rule(q: Draw, A: str) -> ndarray:
-    """The chain rule through sigma(s_t)."""
-    inner = product(d(prime(q, "s")), by(q, "s", A))
-    return product(d(sigma_s(q)), by(q, "o", A)) + product(d(at(q, "o")), inner)
+    """The chain rule for o_t and sigma(s_t), with the partial derivatives of h_t."""
+    o, s = at(q, "o"), at(q, "s")
+    by_o = jacobian(lambda o: o * sigma(s), o)
+    by_sigma = jacobian(lambda value: o * value, sigma(s))
+    return product(by_o, by(q, "o", A)) + product(by_sigma, jacobian(sigma, s), by(q, "s", A))
 
 
 def _hidden_by_state(q: Draw, A: str) -> ndarray:
@@ -250,21 +259,47 @@ def gate_entries() -> Iterable[Entry]:
     }
     for number, (kind, statement) in kinds.items():
         pairs = [(g, A) for g in GATES for A in PARAMETERS if _concerns(kind, g, A)]
-        printed = partial(_over, pairs, gate_by)
         truth = partial(_over, pairs, by)
-        for line, text in enumerate(_chain_rule_lines(number), start=1):
-            misprint = number == "12" and line == 1
+        if number == "12":
+            yield from _output_for_gate_entries(pairs)
+        for line, (text, printed) in LINES[number].items():
             yield entry(
-                number,
-                text,
-                printed=partial(_over, pairs, GATE_LINES[number, line]),
-                truth=truth,
-                line=line,
-                verdict="typographical" if misprint else "holds",
-                note="The inner derivative prints o where it means g." if misprint else "",
+                number, text, printed=partial(_over, pairs, printed), truth=truth, line=line
             )
         used_by = {"10": "B4", "11": "B5", "12": "B6", "13": "B7"}[number]
+        printed = partial(_over, pairs, gate_by)
         yield entry(number, statement, printed=printed, truth=truth, used_by=(used_by,))
+
+
+def _output_for_gate_entries(pairs: list[tuple[str, str]]) -> Iterable[Entry]:
+    """Line 1 of (12), whose second factor prints o where it means g."""
+    misprint = partial(
+        entry,
+        "12",
+        rf"{OUTER} \, \partial(W_o h_{{t-1}} + U_o x_t + b_o)/\partial U_o",
+        line=1,
+    )
+    yield misprint(
+        printed=partial(_over, pairs, _chain_rule),
+        truth=partial(_over, pairs, by),
+        reading="o for g",
+        verdict="typographical",
+        note="The inner derivative prints o where it means g.",
+    )
+    output, others = [("o", "U_o")], [(g, A) for g, A in pairs if g != "o"]
+    yield misprint(
+        printed=partial(_over, output, _chain_rule_of_output),
+        truth=partial(_over, output, by),
+        reading="as printed, g = o",
+    )
+    yield misprint(
+        printed=partial(_over, others, _chain_rule_of_output),
+        truth=partial(_over, others, by),
+        corrected=partial(_over, others, _chain_rule),
+        reading="as printed, g another gate",
+        verdict="fails",
+        note="sigma' of one gate stands before the derivative of another's argument.",
+    )
 
 
 def _concerns(kind: str | None, gate: str, A: str) -> bool:
@@ -276,68 +311,88 @@ def _over(pairs: list[tuple[str, str]], line: Callable[[Draw, str, str], Any], q
     return np.concatenate([np.ravel(line(q, gate, A)) for gate, A in pairs])
 
 
-def _own_by_units(q: Draw, A: str) -> ndarray:
-    """The affine map's own derivative by A, unit by unit: the map of each unit matrix or vector."""
-    shape = q.params[A].shape
-    wide = {"W": before(q, "h"), "U": q.x[-1]}.get(A[0])
-    units = np.eye(q.params[A].size).reshape(-1, *shape)
-    columns = [unit if wide is None else unit @ wide for unit in units]
-    return np.stack(columns, -1).reshape(-1, *shape)
-
-
 def _affine_by(q: Draw, gate: str, A: str) -> ndarray:
-    through_h = np.tensordot(W_of(q, gate), by_before(q, "h", A), 1)
-    return through_h + (_own_by_units(q, A) if GATE_OF[A] == gate else 0.0)
+    """The derivative of W_g h_{t-1} + U_g x_t + b_g by A, with h_{t-1} moving along."""
+    parts = ((q.params[name], _by_itself(q, name, A)) for name in GATES[gate])
+    h = before(q, "h"), _flat(by_before(q, "h", A))
+    return derivative(lambda h, W, U, b: W @ h + U @ q.x[-1] + b, h, *parts)
+
+
+def _by_itself(q: Draw, name: str, A: str) -> ndarray:
+    """A parameter's derivative by A: zero, or of A itself its unit matrices or vectors."""
+    shape, n = q.params[name].shape, q.params[A].size
+    return np.eye(n).reshape(*shape, n) if name == A else np.zeros((*shape, n))
 
 
 def _chain_rule(q: Draw, gate: str, A: str) -> ndarray:
-    """dsigma(z)/dz by autodiff, times dz/dA."""
-    return product(d(prime(q, gate)), _affine_by(q, gate, A))
+    """dsigma(z)/dz dz/dA."""
+    return jacobian(sigma, affine(gate, q)) @ _affine_by(q, gate, A)
 
 
-def _prime_of_affine(q: Draw, gate: str, A: str) -> ndarray:
-    """d(sigma'(z)) from the affine map itself, times dz/dA."""
+def _chain_rule_of_output(q: Draw, gate: str, _A: str) -> ndarray:
+    """(12) as printed: dsigma(z)/dz of the gate, dz_o/dU_o of the output gate."""
+    return jacobian(sigma, affine(gate, q)) @ _affine_by(q, "o", "U_o")
+
+
+def _prime_of_affine(q: Draw, gate: str) -> ndarray:
+    """d(sigma'(z)), from the affine map z."""
     value = gate_value(gate, q)
-    return product(d(value * (1 - value)), _affine_by(q, gate, A))
+    return d(value * (1 - value))
+
+
+def _through_hidden(q: Draw, gate: str, A: str) -> ndarray:
+    return product(W_of(q, gate), by_before(q, "h", A))
+
+
+def _without_A(q: Draw, gate: str, A: str) -> ndarray:
+    """Line 2 of (10)."""
+    return product(_prime_of_affine(q, gate), _through_hidden(q, gate, A))
+
+
+def _with_recurrent_product(q: Draw, gate: str, A: str) -> ndarray:
+    """Line 2 of (11), with the derivative of W_g h_{t-1} as a whole."""
+    h = before(q, "h"), _flat(by_before(q, "h", A))
+    by_W = derivative(np.matmul, (q.params[A], _by_itself(q, A, A)), h)
+    return _prime_of_affine(q, gate) @ by_W
 
 
 def _with_unit_tensor(q: Draw, gate: str, A: str) -> ndarray:
-    """(11): dW_g/dW_g as a tensor [H, H, H, H], times h_{t-1}."""
+    """Line 3 of (11): dW_g/dW_g as a tensor [H, H, H, H], times h_{t-1}."""
     eye = np.eye(len(at(q, "h")))
     own = np.einsum("ik,jl,j->ikl", eye, eye, before(q, "h"))
-    through_h = product(W_of(q, gate), by_before(q, "h", A))
-    return product(d(prime(q, gate)), own + through_h)
+    return product(d(prime(q, gate)), own + _through_hidden(q, gate, A))
 
 
-GATE_LINES: dict[tuple[str, int], Callable[[Draw, str, str], ndarray]] = {
-    ("10", 1): _chain_rule,
-    ("10", 2): _prime_of_affine,
-    ("11", 1): _chain_rule,
-    ("11", 2): _prime_of_affine,
-    ("11", 3): _with_unit_tensor,
-    ("12", 1): _chain_rule,
-    ("12", 2): _chain_rule,
-    ("13", 1): _chain_rule,
-}
+def _with_input_product(q: Draw, gate: str, A: str) -> ndarray:
+    """Line 2 of (12), with the derivative of U_g x_t as a whole."""
+    own = derivative(lambda U: U @ q.x[-1], (q.params[A], _by_itself(q, A, A)))
+    return d(prime(q, gate)) @ (_flat(_through_hidden(q, gate, A)) + own)
 
 
-def _chain_rule_lines(number: str) -> list[str]:
-    affine = "W_g h_{t-1} + U_g x_t + b_g"
-    outer = rf"\partial\sigma({affine})/\partial({affine})"
-    if number == "10":
-        return [
-            rf"{outer} \, \partial({affine})/\partial A",
-            rf"d(\sigma'({affine})) W_g \partial h_{{t-1}}/\partial A",
-        ]
-    if number == "11":
-        return [
-            rf"{outer} \, \partial({affine})/\partial W_g",
-            rf"d(\sigma'({affine})) \partial(W_g h_{{t-1}})/\partial W_g",
+AFFINE = "W_g h_{t-1} + U_g x_t + b_g"
+OUTER = rf"\partial\sigma({AFFINE})/\partial({AFFINE})"
+LINES: dict[str, dict[int, tuple[str, Callable[[Draw, str, str], ndarray]]]] = {
+    "10": {
+        1: (rf"{OUTER} \, \partial({AFFINE})/\partial A", _chain_rule),
+        2: (rf"d(\sigma'({AFFINE})) W_g \partial h_{{t-1}}/\partial A", _without_A),
+    },
+    "11": {
+        1: (rf"{OUTER} \, \partial({AFFINE})/\partial W_g", _chain_rule),
+        2: (
+            rf"d(\sigma'({AFFINE})) \partial(W_g h_{{t-1}})/\partial W_g",
+            _with_recurrent_product,
+        ),
+        3: (
             r"d(g'_t) (\partial W_g/\partial W_g h_{t-1} + W_g \partial h_{t-1}/\partial W_g)",
-        ]
-    if number == "12":
-        return [
-            rf"{outer} \, \partial(W_o h_{{t-1}} + U_o x_t + b_o)/\partial U_o",
+            _with_unit_tensor,
+        ),
+    },
+    "12": {
+        2: (
             r"d(g'_t) (W_g \partial h_{t-1}/\partial U_g + \partial(U_g x_t)/\partial U_g)",
-        ]
-    return [rf"{outer} \, \partial({affine})/\partial b_g"]
+            _with_input_product,
+        ),
+    },
+    "13": {1: (rf"{OUTER} \, \partial({AFFINE})/\partial b_g", _chain_rule)},
+}
+"""The lines before the result of (10) to (13), but for line 1 of (12)."""
