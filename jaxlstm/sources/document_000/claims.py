@@ -4,6 +4,7 @@ The paths by cells and by output gates, with all others vanishing and with all o
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from jaxlstm.sources import resting
 from jaxlstm.sources.document_000.generic import entry
@@ -48,7 +49,7 @@ def claim_entries() -> Iterable[Entry]:
     yield entry(
         "explosion",
         r"\exists W_o: \|\partial h_t/\partial h_k\| \ge 10^6, t - k = 41",
-        printed=lambda q: (1 / resting.SMALL, _at(q, resting.output_path, ALONE)[1]),
+        printed=partial(_exploded, resting.output_path, ALONE),
         truth=None,
         kind="claim",
         reading="for some W_o, all paths together",
@@ -58,16 +59,10 @@ def claim_entries() -> Iterable[Entry]:
 def _claim(
     label: str, statement: str, path: Path, reading: str, share: float, verdict: Verdict, note: str
 ) -> Entry:
-    """That all paths together do not fall below a millionth of the one."""
-
-    def printed(q: Draw) -> tuple[float, float]:
-        one, whole = _at(q, path, share)
-        return resting.SMALL * one, whole
-
     return entry(
         label,
         statement,
-        printed=printed,
+        printed=partial(_not_undone, path, share),
         truth=None,
         kind="claim",
         reading=reading,
@@ -76,7 +71,18 @@ def _claim(
     )
 
 
-def _at(q: Draw, path: Path, share: float) -> tuple[float, float]:
+def _not_undone(path: Path, share: float, q: Draw) -> tuple[float, float]:
+    """A millionth of the one path, and all together."""
+    one, whole = _norms(path, share, q)
+    return resting.SMALL * one, whole
+
+
+def _exploded(path: Path, share: float, q: Draw) -> tuple[float, float]:
+    """A million, and all paths together."""
+    return 1 / resting.SMALL, _norms(path, share, q)[1]
+
+
+def _norms(path: Path, share: float, q: Draw) -> tuple[float, float]:
     """The one path's norm and that of all, with the draw's input and without biases."""
     params = {A: 0 * value if A[0] == "b" else value for A, value in q.params.items()}
     return path(forward, params, q.x[-1], share)

@@ -96,14 +96,10 @@ def _many_paths(q: Draw) -> tuple[float, float]:
     return norm(by_hidden), SMALL
 
 
-def _one_path_flows(q: Draw) -> tuple[float, float]:
-    t_0, whole = resting.cell_path(forward, q.params, q.x[-1], share=1.0)
-    return SMALL * t_0, whole
-
-
-def _one_path_explodes(q: Draw) -> tuple[float, float]:
-    t_1, whole = resting.output_path(forward, q.params, q.x[-1], share=1.0)
-    return SMALL * t_1, whole
+def _undone(path: Callable[..., tuple[float, float]], q: Draw) -> tuple[float, float]:
+    """A millionth of t_0 or t_1, and all paths together where they cancel."""
+    one, whole = path(forward, q.params, q.x[-1], share=1.0)
+    return SMALL * one, whole
 
 
 def _some_W_o(q: Draw) -> tuple[float, float]:
@@ -195,7 +191,7 @@ _VANISHING: tuple[Claim, ...] = (
         "vanishes only when every path does",
         None,
         r"\|t_0\| \ne 0 \Rightarrow \|\partial\mathcal{L}_t/\partial s_k\| \ne 0",
-        _one_path_flows,
+        partial(_undone, resting.cell_path),
         "fails",
         "The paths by o_t can undo t_0: dropping the implicit part is no worst case.",
     ),
@@ -205,7 +201,7 @@ _EXPLODING: tuple[Claim, ...] = (
         "explodes when one path does",
         None,
         r"\max_p |p| \to \infty \Rightarrow \|\partial h_t/\partial h_{k-1}\| \to \infty",
-        _one_path_explodes,
+        partial(_undone, resting.output_path),
         "fails",
         "The paths by i_t can undo t_1: 2^n along t_1, 0 in sum.",
     ),
