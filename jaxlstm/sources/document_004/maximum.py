@@ -138,11 +138,12 @@ def maximum_entries() -> Iterable[Entry]:
     yield attained(truth=lambda q: q.reached["U_f h"], reading="the argument of sigma, x_t = 0")
     yield entry(
         "x_t and the argmax",
-        rf"{OVER_H} \sigma(U_f^{{(d)}} \cdot h_{{t-1}})",
+        OVER_H.replace("argmax", "gray") + r" \sigma(U_f^{(d)} \cdot h_{t-1})",
         printed=lambda q: q.argmax["f_t at x_t = 0"],
         truth=lambda q: q.argmax["f_t"],
         kind="claim",
-        note="x_t = 0 is not needed.",
+        verdict="typographical",
+        note="Prints gray for argmax, here and before sigma of both terms. x_t = 0 is not needed.",
     )
     yield entry(
         "x_t and the max",
