@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
 
 GATES = {"o": ("W_o", "U_o"), "i": ("W_i", "U_i"), "f": ("W_f", "U_f"), "s~": ("W", "U")}
@@ -39,15 +40,14 @@ K = 1
 # The two systems.
 
 
+def shapes(H: int, D: int) -> dict[str, tuple[int, int]]:
+    """The shape of each of the LSTM's eight parameters."""
+    return {A: (H, n) for pair in GATES.values() for A, n in zip(pair, (H, D), strict=True)}
+
+
 def init(key: Array, input_size: int, hidden_size: int) -> dict[str, Array]:
     """The LSTM's eight parameters, drawn, each matrix scaled by its width."""
-    sizes = {"W": hidden_size, "U": input_size}
-    names = [A for pair in GATES.values() for A in pair]
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    return {
-        A: jax.random.normal(k, (hidden_size, sizes[A[0]])) * sizes[A[0]] ** -0.5
-        for A, k in keys.items()
-    }
+    return systems.draw_matrices(key, shapes(hidden_size, input_size))
 
 
 def hidden_states(params: Mapping[str, Array], inputs: Float[Array, "T D"]) -> Float[Array, "T H"]:
@@ -134,8 +134,7 @@ def draw(seed: int, diagonal: bool = False) -> Draw:
     """The quantities at a random point, where wanted with a diagonal W."""
     H, D, T = SIZES[seed % len(SIZES)]
     rng = np.random.default_rng(seed)
-    widths = {A: n for pair in GATES.values() for A, n in zip(pair, (H, D), strict=True)}
-    params = {A: rng.standard_normal((H, n)) / n**0.5 for A, n in widths.items()}
+    params = {A: rng.standard_normal(s) / s[1] ** 0.5 for A, s in shapes(H, D).items()}
     if diagonal:
         params["W"] = params["W"] * np.eye(H)
     state = (rng.standard_normal(H), rng.standard_normal(H))

@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from jaxlstm.sources import systems
+
 GATES = {"o": "F4", "f": "F3", "i": "F2", "u": "F5"}
 """Each gate's label in the library."""
 SIZES = ((4, 3, 3), (3, 5, 2), (5, 2, 4))
@@ -32,11 +34,14 @@ SIZES = ((4, 3, 3), (3, 5, 2), (5, 2, 4))
 # The system.
 
 
+def shapes(H: int, D: int) -> dict[str, tuple[int, int]]:
+    """The shape of each of the eight parameters."""
+    return {f"{A}_{g}": (H, n) for g in GATES for A, n in (("W", D), ("U", H))}
+
+
 def init(key: Array, input_size: int, hidden_size: int) -> dict[str, Array]:
     """The eight parameters, drawn, each matrix scaled by its width."""
-    widths = {f"{A}_{g}": n for g in GATES for A, n in (("W", input_size), ("U", hidden_size))}
-    keys = dict(zip(widths, jax.random.split(key, len(widths)), strict=True))
-    return {A: jax.random.normal(keys[A], (hidden_size, n)) * n**-0.5 for A, n in widths.items()}
+    return systems.draw_matrices(key, shapes(hidden_size, input_size))
 
 
 def hidden_states(params: Mapping[str, Array], inputs: Float[Array, "T D"]) -> Float[Array, "T H"]:
@@ -99,8 +104,7 @@ def draw(seed: int, input_scale: float = 1.0) -> Draw:
     """The quantities at a random point; sizes change with the seed."""
     H, D, T = SIZES[seed % len(SIZES)]
     rng = np.random.default_rng(seed)
-    shapes = {f"{A}_{g}": (H, n) for g in GATES for A, n in (("W", D), ("U", H))}
-    params = {A: rng.standard_normal(s) / s[1] ** 0.5 for A, s in shapes.items()}
+    params = {A: rng.standard_normal(s) / s[1] ** 0.5 for A, s in shapes(H, D).items()}
     state = (rng.standard_normal(H), rng.standard_normal(H))
     x = rng.standard_normal((T, D)) * np.append(np.ones(T - 1), input_scale)[:, None]
     z, others = rng.standard_normal(9), rng.standard_normal((256, H))
