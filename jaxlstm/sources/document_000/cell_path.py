@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.arrays import norm, product
+from jaxlstm.sources.arrays import norm, product, sigma
 from jaxlstm.sources.document_000.generic import (
     at,
     before,
@@ -211,5 +211,5 @@ def _carousel(
         params = q.params | (held if bias is None else raised)
         made = jax.tree.map(np.asarray, run(params, start, inputs))
     D, s = made["f"].prod(0), made["s"][-1]
-    factor = made["o"][-1] / ((1 + np.exp(-s)) * (1 + np.exp(s))) if through_output else 1.0
+    factor = made["o"][-1] * sigma(s) * sigma(-s) if through_output else 1.0
     return float(np.sqrt(len(s))) / 1000, norm(factor * D)

@@ -76,13 +76,12 @@ class Draw(NamedTuple):
     loss_by: dict[str, ndarray]
 
 
-def draw(seed: int, forget_bias: float = 0.0, recurrent_scale: float = 1.0) -> Draw:
+def draw(seed: int, forget_bias: float = 0.0) -> Draw:
     """The quantities at a random point; sizes change with the seed."""
     H, D, T = SIZES[seed % len(SIZES)]
     rng = np.random.default_rng(seed)
     shapes = {"W": (H, H), "U": (H, D), "b": (H,)}
     params = {name: rng.standard_normal(shapes[name[0]]) for name in PARAMETERS}
-    params = {n: p * (recurrent_scale if n[0] == "W" else 1.0) for n, p in params.items()}
     params["b_f"] = params["b_f"] + forget_bias
     state = (rng.standard_normal(H), rng.standard_normal(H))
     x, weights = rng.standard_normal((T, D)), rng.standard_normal(H)
