@@ -82,7 +82,7 @@ def _jacobians(forward: Forward, params: Any, state: Any, inputs: Any) -> Any:
 def cell_path(
     forward: Forward, params: Mapping[str, ndarray], x: ndarray, share: float
 ) -> tuple[float, float]:
-    """The norms of the path by cells and of dh_t/ds_k, all gates' paths but by W_o shut.
+    """The norms of the path by cells and of dh_t/ds_k, with paths by W_o alone beside it.
 
     Every f_j is 0.999 and s_t moderate, so that the path does not vanish. By W_o,
     dh_t/dh_{t-1} = -share D(f): at 1 the paths alternate in sign and cancel, at 0 there is but one.
