@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.sources.arrays import sigma
+from jaxlstm.sources.arrays import norm, sigma
 from jaxlstm.sources.document_002.errors import accumulated, carried
 from jaxlstm.sources.document_002.formulas import by, by_latex, entry, value
 from jaxlstm.sources.document_002.forward import cell_value
@@ -96,7 +96,7 @@ def _bend_entries() -> Iterable[Entry]:
         note="The gates' sigmoids and the products with them are not linear either. h_t is h^t.",
     )
     yield claim(
-        r"\max |h(\frac{u + v}{2}) - \frac{h(u) + h(v)}{2}| \ge 10^{-6} \text{ at constant gates}",
+        r"\|h(\frac{u + v}{2}) - \frac{h(u) + h(v)}{2}\| \ge 10^{-6} \text{ at constant gates}",
         printed=bend_by_tanh,
         truth=None,
         reading="the tanh's too: with them h^t is not linear, even at constant gates",
@@ -204,9 +204,9 @@ def mean_of_ends(squash: Squash, q: Draw, held: bool = False) -> ndarray:
     return np.mean(both, axis=0)
 
 
-def bend_by_tanh(q: Draw) -> tuple[float, ndarray]:
+def bend_by_tanh(q: Draw) -> tuple[float, float]:
     """How much must remain, and how far h^t is from linear, with the gates held."""
-    return SMALL, abs(at_middle(np.tanh, q) - mean_of_ends(np.tanh, q, held=True)).max()
+    return SMALL, norm(at_middle(np.tanh, q) - mean_of_ends(np.tanh, q, held=True))
 
 
 # The slopes of tanh and of sigma.
