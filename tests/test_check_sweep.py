@@ -2,10 +2,9 @@
 
 import itertools
 
-import jax.numpy as jnp
 import pytest
 
-from jaxlstm.gradient_check import compare_gradients
+from jaxlstm.gradient_check import check_gradients
 from jaxlstm.lstm_check import CheckConfig, draw_problem
 from jaxlstm.types import Activations
 from jaxlstm.validation import ACTIVATION_NAMES
@@ -17,15 +16,18 @@ DRAWS = 84
 
 
 def judged(problem, functions, dtype, seed):
-    return compare_gradients(
+    report = check_gradients(
         *functions,
         problem.args,
-        problem.cotangents,
-        context=problem.context,
-        dtype=jnp.dtype(dtype),
+        cotangents=problem.cotangents,
+        dtypes=[dtype],
         blocks=problem.blocks,
+        axes=problem.axes,
+        also=(),
         seed=seed,
     )
+    assert report.mismatches == ()
+    return report.comparisons
 
 
 def sweep(signature, activations, dtype, draws):

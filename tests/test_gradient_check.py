@@ -1,26 +1,23 @@
 """The judge is judged: on functions whose right and wrong gradients are known."""
 
-from functools import cache, partial
+import json
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlstm.gradient_check import (
-    check_adjoint_identity,
-    check_finite_differences,
-    compare_gradients,
-    relative_error,
-)
+from jaxlstm.gradient_check import check_gradients, relative_error
 from jaxlstm.gradient_check.witnesses import STEPS, extrapolate
+from jaxlstm.testing import assert_gradients_match
 
 DTYPES = ("float64", "float32", "bfloat16")
 
 
-def network(args, context):
-    hidden = jnp.tanh(context.astype(args["first"].dtype) @ args["first"])
-    return jnp.sin(hidden @ args["second"])
+def network(weights, inputs):
+    hidden = jnp.tanh(inputs.astype(weights["first"].dtype) @ weights["first"])
+    return jnp.sin(hidden @ weights["second"])
 
 
 @cache
@@ -28,15 +25,15 @@ def with_column_scaled(factor):
     """The network, with one column of its first gradient scaled."""
 
     @jax.custom_vjp
-    def scaled(args, context):
-        return network(args, context)
+    def scaled(weights, inputs):
+        return network(weights, inputs)
 
-    def forward(args, context):
-        return network(args, context), (args, context)
+    def forward(weights, inputs):
+        return network(weights, inputs), (weights, inputs)
 
     def backward(residuals, cotangents):
-        args, context = residuals
-        gradient = jax.vjp(lambda args: network(args, context), args)[1](cotangents)[0]
+        weights, inputs = residuals
+        gradient = jax.vjp(network, weights, inputs)[1](cotangents)[0]
         first = gradient["first"]
         first = first.at[:, 1].multiply(jnp.asarray(factor, first.dtype))
         return gradient | {"first": first}, None
@@ -47,23 +44,32 @@ def with_column_scaled(factor):
 
 def point(seed=0):
     rng = np.random.default_rng(seed)
-    args = {"first": rng.uniform(-0.3, 0.3, (3, 4)), "second": rng.standard_normal((4, 2))}
-    return args, rng.standard_normal((5, 2)), rng.standard_normal((5, 3))
+    weights = {"first": rng.uniform(-0.3, 0.3, (3, 4)), "second": rng.standard_normal((4, 2))}
+    return (weights, rng.integers(-3, 4, (5, 3))), rng.standard_normal((5, 2))
 
 
-def compare(candidate, dtype, seed=0):
-    args, cotangents, context = point(seed)
-    context = context.astype(jnp.bfloat16)
-    blocks = {"first": {f"column {k}": np.s_[:, k] for k in range(4)}}
-    return compare_gradients(
-        candidate, network, args, cotangents, context=context, dtype=dtype, blocks=blocks
+def check(candidate, *dtypes, seed=0, also=()):
+    args, cotangents = point(seed)
+    blocks = {"weights.first": {f"column {k}": np.s_[:, k] for k in range(4)}}
+    return check_gradients(
+        candidate, network, args, cotangents=cotangents, dtypes=dtypes, blocks=blocks, also=also
     )
+
+
+def verdicts(report, **fields):
+    """The verdicts by argument and block of the comparisons with these fields."""
+    rows = report.comparisons
+    for name, value in fields.items():
+        rows = [c for c in rows if getattr(c, name) == value]
+    return {(c.argument, c.block): c.passed for c in rows}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_right_gradient_passes(dtype):
     for seed in range(20):
-        assert all(c.passed is True for c in compare(with_column_scaled(1.0), dtype, seed))
+        report = check(with_column_scaled(1.0), dtype, seed=seed)
+        assert report.passed
+        assert all(c.passed is True for c in report.comparisons)
 
 
 @pytest.mark.parametrize(
@@ -73,68 +79,86 @@ def test_a_scaled_block_is_blamed_alone(dtype, factor):
     """In 19 draws of 20; in one the gradient itself cancels to less than bfloat16 tells."""
     blamed = 0
     for seed in range(20):
-        comparisons = compare(with_column_scaled(factor), dtype, seed)
-        failed = {(c.argument, c.block) for c in comparisons if not c.passed}
-        assert failed <= {("first", "column 1"), ("first", None)}
-        blamed += ("first", "column 1") in failed
+        report = check(with_column_scaled(factor), dtype, seed=seed)
+        failed = {(c.argument, c.block) for c in report.failures}
+        assert failed <= {("weights.first", "column 1"), ("weights.first", None)}
+        blamed += ("weights.first", "column 1") in failed
     assert blamed >= 19
 
 
+def test_the_report_says_it_all():
+    report = check(with_column_scaled(1.5), "float64", "float32", also=["witnesses"])
+    with pytest.raises(AssertionError) as raised:
+        report.raise_if_failed()
+    for text in (str(raised.value), report._repr_html_()):
+        assert "FAILED" in text
+    assert "weights.first, float32" in str(raised.value)
+    assert "(column 1)" in str(raised.value)
+    ratios = [c.rounding_ratio for c in report.failures if c.rounding_ratio is not None]
+    assert ratios == sorted(ratios, reverse=True)
+    found = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert found["passed"] is False
+    assert len(found["comparisons"]) == len(report.comparisons)
+
+
 def test_not_a_number_fails_and_is_no_number_in_json():
-    comparisons = compare(with_column_scaled(float("nan")), "float32")
-    wrong = next(c for c in comparisons if c.block == "column 1")
+    report = check(with_column_scaled(float("nan")), "float32")
+    wrong = next(c for c in report.comparisons if c.block == "column 1")
     assert wrong.passed is False
     assert wrong.to_json()["relative_error"] is None
+    (mismatch,) = report.mismatches
+    assert mismatch.words == "weights.first: expected finite numbers, 3 of 12 are not."
 
 
 def test_where_the_truth_is_zero_only_zero_passes():
-    def partly_unused(args, context):
-        return network(args | {"first": args["first"].at[:, 1].set(0)}, context)
+    def partly_unused(weights, inputs):
+        return network(weights | {"first": weights["first"].at[:, 1].set(0)}, inputs)
 
-    args, cotangents, context = point()
-    blocks = {"first": {"unused": np.s_[:, 1], "used": np.s_[:, 0]}}
-    run = partial(compare_gradients, reference=partly_unused, args=args, cotangents=cotangents)
-    right = run(partly_unused, context=context, blocks=blocks)
-    wrong = run(network, context=context, blocks=blocks)
-    assert verdicts(right)["unused"] == (None, True)
-    assert verdicts(wrong)["unused"] == (None, False)
+    args, cotangents = point()
+    blocks = {"weights.first": {"unused": np.s_[:, 1], "used": np.s_[:, 0]}}
 
+    def unused(candidate, reference):
+        report = check_gradients(
+            candidate, reference, args, cotangents=cotangents, blocks=blocks, also=()
+        )
+        (found,) = {(c.rounding_ratio, c.passed) for c in report.comparisons if c.block == "unused"}
+        return found
 
-def verdicts(comparisons):
-    return {c.block: (c.rounding_ratio, c.passed) for c in comparisons}
+    assert unused(partly_unused, partly_unused) == (None, True)
+    assert unused(network, partly_unused) == (None, False)
 
 
 def test_a_truth_that_is_not_finite_is_unresolved():
-    def explodes(args, _):
-        return jnp.exp(args["x"])
-
-    args = {"x": np.array([1.5, 2500.0])}
-    (comparison,) = compare_gradients(explodes, explodes, args, np.array([0.3, 0.7]))
-    assert comparison.passed == "unresolved"
+    args = (np.array([1.5, 2500.0]),)
+    report = check_gradients(jnp.exp, jnp.exp, args, dtypes=["float64"], also=())
+    assert {c.passed for c in report.comparisons} == {"unresolved"}
 
 
-@pytest.mark.parametrize("witness", [check_finite_differences, check_adjoint_identity])
 @pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.0001, False), (-1.0, False)])
-def test_witnesses_tell_right_from_wrong(witness, factor, passed):
-    args, cotangents, context = point()
-    functions = [with_column_scaled(factor), network][: 1 + (witness is check_adjoint_identity)]
-    comparisons = witness(*functions, args, cotangents, context=context)
-    assert {c.argument: c.passed for c in comparisons} == {"first": passed, "second": True}
+def test_witnesses_tell_right_from_wrong(factor, passed):
+    report = check(with_column_scaled(factor), "float64", also=["witnesses"])
+    for criterion in ("finite differences", "Taylor remainder", "adjoint identity"):
+        found = verdicts(report, criterion=criterion)
+        assert found == {("weights.first", None): passed, ("weights.second", None): True}
+    slopes = {c.argument: c.slope for c in report.comparisons if c.slope is not None}
+    assert slopes["weights.second"] == pytest.approx(2, abs=0.1)
+    assert slopes["weights.first"] == pytest.approx(2 if passed else 1, abs=0.1)
 
 
 def test_differences_of_a_rough_function_are_unresolved():
-    def rough(args, _):
-        return jnp.sin(1e6 * args["x"])
+    def rough(x):
+        return jnp.sin(1e6 * x)
 
-    args = {"x": np.array([0.3, -1.7, 2.2])}
-    (comparison,) = check_finite_differences(rough, args, np.array([1.3, 0.4, -0.7]))
-    assert comparison.passed == "unresolved"
+    args, also = (np.array([0.3, -1.7, 2.2]),), ["witnesses"]
+    report = check_gradients(rough, rough, args, dtypes=["float64"], also=also)
+    assert verdicts(report, criterion="finite differences") == {("x", None): "unresolved"}
 
 
 def test_extrapolation_is_as_good_as_it_says():
     for place in np.linspace(-2, 2, 41):
-        values = np.stack([np.exp(np.sin(place + STEPS)), np.exp(np.sin(place - STEPS))])
-        derivative, estimate = extrapolate(values, magnitude=float(values[0, -1]))
+        ahead, behind = np.exp(np.sin(place + STEPS)), np.exp(np.sin(place - STEPS))
+        rounding = np.finfo(np.float64).eps * ahead / STEPS
+        derivative, estimate = extrapolate((ahead - behind) / (2 * STEPS), rounding, base=4)
         truth = np.cos(place) * np.exp(np.sin(place))
         assert abs(derivative - truth) <= 2 * estimate
         assert estimate < 1e-11

@@ -2,7 +2,10 @@
 
 import argparse
 import contextlib
+import importlib
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,7 +59,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         metavar="FILE",
-        type=_writable,
+        type=writable,
         help="write the result as JSON; - for standard output, where then nothing else is printed",
     )
 
@@ -75,7 +78,27 @@ def write_json(destination: str, result: Any) -> None:
         ) from error
 
 
-def _writable(destination: str) -> str:
+def function_named(name: str) -> Any:
+    """The function that MODULE:FUNCTION names, the working directory searched first."""
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise BadInputError(f"--candidate: expected MODULE:FUNCTION, got {name!r}.")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception as error:
+        raise BadInputError(
+            f"--candidate {name}: importing {module} raised {type(error).__name__}: {error}."
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise BadInputError(f"--candidate {name}: expected a function {function!r} in {module}.")
+    return found
+
+
+def writable(destination: str) -> str:
+    """A file that can be written; ``-`` passes."""
     if destination == "-":
         return destination
     try:

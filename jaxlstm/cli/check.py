@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,24 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 import jaxlstm
 from jaxlstm.benchmark import Cost, measure_costs
-from jaxlstm.cli.arguments import add_json, not_negative, positive, users_input, write_json
-from jaxlstm.gradient_check import RATIO_LIMIT, Comparison, pull_back
+from jaxlstm.cli.arguments import (
+    BadInputError,
+    add_json,
+    function_named,
+    not_negative,
+    positive,
+    users_input,
+    writable,
+    write_json,
+)
+from jaxlstm.gradient_check import GradientReport
+from jaxlstm.gradient_check.call import make_point
+from jaxlstm.gradient_check.modes import reverse
 from jaxlstm.lstm_check import (
     AUTODIFF,
     HAND_WRITTEN,
@@ -37,10 +49,14 @@ DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, w
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
 what rounding alone does. Exit code 0 where all agree, 1 where one does not, 2 on bad input."""
 LEGEND = (
-    "Relative errors of each argument's worst part: against JAX's autodiff in each dtype, against "
-    "central differences, and of the adjoint identity. Ratio: the error in units of rounding.\n"
+    "Relative errors of each argument's worst part: against JAX's autodiff in each dtype; of the "
+    "second order; of jit, vmap and a second run against the first; against central differences; "
+    "the slope of the Taylor remainder, 2 where the gradient is right; the adjoint identity. "
+    "Ratio: the error in units of rounding.\n"
 )
-EXAMPLE = "example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json"
+EXAMPLE = """example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json;
+of your own gradient: jaxlstm check --candidate my_module:my_lstm --plot where.png"""
+OTHER_STAGES = ("forward", "second order", "jit", "vmap", "again", "witnesses", "explained", "cost")
 
 
 def add_parser(commands: Any) -> None:
@@ -75,6 +91,14 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="check on this file's characters, with the cross-entropy of the next one as the loss",
     )
+    parser.add_argument(
+        "--candidate",
+        metavar="MODULE:FUNCTION",
+        help="a function with lstm's signature, to be checked in lstm's place",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", type=writable, help="draw the rounding ratios by step"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -83,23 +107,43 @@ def run(options: argparse.Namespace) -> int:
     """Checks, prints the tables or the JSON, and returns the exit code."""
     config = _config(options)
     console = Console(quiet=options.json == "-")
+    name = options.candidate or HAND_WRITTEN
     with users_input():
-        problem = draw_problem(config)
-    with _progress() as progress:
-        comparisons = check_lstm(problem, config, progress)
+        plot = _plotting(options.plot)
+        candidate = options.candidate and function_named(options.candidate)
+        problem = draw_problem(config, candidate)
+    with _progress(len(config.dtypes)) as progress:
+        report = check_lstm(problem, config, candidate=name, progress=progress)
         progress("time and memory")
         dtype = "float32" if "float32" in config.dtypes else config.dtypes[0]
-        costs = _costs(problem, dtype)
-    failed = [comparison for comparison in comparisons if comparison.passed is False]
-    console.print(_comparison_table(comparisons, config))
-    console.print(LEGEND, style="dim")
-    if failed:
-        console.print(_failure_table(failed))
-    console.print(_cost_table(costs, dtype))
-    console.print(_verdict(comparisons))
+        costs = {} if report.mismatches else _costs(problem, dtype, name)
+    _print(console, report, costs, dtype, config)
+    if plot:
+        plot(report)
     if options.json:
-        write_json(options.json, _as_json(comparisons, costs, dtype, config))
-    return 1 if failed else 0
+        write_json(options.json, _as_json(report, costs, dtype, config))
+    return 0 if report.passed else 1
+
+
+def _print(
+    console: Console,
+    report: GradientReport,
+    costs: dict[str, Cost],
+    dtype: str,
+    config: CheckConfig,
+) -> None:
+    console.print(f"[bold]The gradient by hand[/bold]: {_sizes(config)}", justify="center")
+    console.print(report)
+    console.print(LEGEND, style="dim")
+    if costs:
+        console.print(_cost_table(costs, dtype))
+    colour = "green" if report.passed else "red"
+    console.print(f"[{colour}]{report.verdict()}[/{colour}]")
+
+
+def _sizes(config: CheckConfig) -> str:
+    sizes = f"T={config.time} B={config.batch} D={config.features} H={config.hidden}"
+    return f"{sizes}, {'random inputs' if config.text is None else escape(config.text.name)}"
 
 
 def _config(options: argparse.Namespace) -> CheckConfig:
@@ -116,78 +160,40 @@ def _config(options: argparse.Namespace) -> CheckConfig:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Any]:
-    """A line on standard error, of a terminal alone, that says what is under way."""
-    console = Console(stderr=True)
-    with console.status("drawing") as status:
-        yield lambda stage: status.update(f"checking against {stage}")
+def _progress(dtypes: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error, of a terminal alone, with what is under way."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("drawing", total=2 * dtypes + len(OTHER_STAGES))
+
+        def advance(stage: str) -> None:
+            bar.update(task, advance=1, description=f"checking: {stage}")
+
+        yield advance
 
 
-def _costs(problem: Problem, dtype: str) -> dict[str, Cost]:
-    """Of the gradient by every argument, hand-written and by autodiff."""
-    functions = {HAND_WRITTEN: problem.candidate, AUTODIFF: problem.reference}
+def _plotting(destination: str | None) -> Callable[[GradientReport], None] | None:
+    """What draws the report to the file, looked for before anything is computed."""
+    if destination is None:
+        return None
+    if not destination.endswith((".png", ".pdf", ".svg")):
+        raise BadInputError(f"--plot: expected a .png, .pdf or .svg file, got {destination!r}.")
+    try:
+        from jaxlstm.plotting import save_gradient_report
+    except ImportError as error:
+        raise BadInputError("--plot: needs matplotlib: pip install 'jaxlstm[plot]'.") from error
+    return partial(save_gradient_report, destination=destination)
+
+
+def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
+    """Of the gradient by every argument, the candidate's and autodiff's."""
     with jax.enable_x64(dtype == "float64"):
-        cast = partial(jnp.asarray, dtype=dtype)
-        args, cotangents = jax.tree.map(cast, (problem.args, problem.cotangents))
-        gradients = {name: partial(pull_back, function) for name, function in functions.items()}
-        return measure_costs(gradients, args, cotangents, problem.context)
-
-
-def _comparison_table(comparisons: list[Comparison], config: CheckConfig) -> Table:
-    """For each argument the largest error of any of its parts, column by column."""
-    sizes = f"T={config.time} B={config.batch} D={config.features} H={config.hidden}"
-    source = "random inputs" if config.text is None else escape(config.text.name)
-    table = Table(
-        title=f"The gradient by hand: {sizes}, {source}",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    columns = list(dict.fromkeys(map(_column, comparisons)))
-    table.add_column("argument", no_wrap=True)
-    for column in (*columns, "ratio"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for argument in dict.fromkeys(comparison.argument for comparison in comparisons):
-        rows = [c for c in comparisons if c.argument == argument]
-        worst = [max((c for c in rows if _column(c) == name), key=_badness) for name in columns]
-        table.add_row(argument, *map(_error, worst), _ratio(max(rows, key=_badness)))
-    return table
-
-
-def _column(comparison: Comparison) -> str:
-    if comparison.criterion == "rounding ratio":
-        return comparison.dtype
-    return {"finite differences": "diff.", "adjoint identity": "adjoint"}[comparison.criterion]
-
-
-def _badness(comparison: Comparison) -> tuple[bool, float]:
-    ratio = comparison.rounding_ratio
-    return comparison.passed is False, comparison.relative_error if ratio is None else ratio
-
-
-def _error(comparison: Comparison) -> str:
-    if comparison.passed == "unresolved":
-        return "[yellow]unresolved[/yellow]"
-    return _coloured(comparison, f"{comparison.relative_error:.1e}")
-
-
-def _ratio(comparison: Comparison) -> str:
-    ratio = comparison.rounding_ratio
-    return _coloured(comparison, "exact" if ratio is None else f"{ratio:.2f}")
-
-
-def _coloured(comparison: Comparison, text: str) -> str:
-    colour = "red" if comparison.passed is False else "green"
-    return f"[{colour}]{text}[/{colour}]"
-
-
-def _failure_table(failed: list[Comparison]) -> Table:
-    table = Table(title=f"{len(failed)} comparisons fail", box=SIMPLE_HEAD)
-    for heading in ("argument", "part", "against", "dtype", "error", "ratio"):
-        table.add_column(heading)
-    for c in sorted(failed, key=_badness, reverse=True):
-        part = escape(c.block or "all")
-        table.add_row(c.argument, part, c.reference, c.dtype, _error(c), _ratio(c))
-    return table
+        point = make_point(problem.reference, problem.args, problem.cotangents, None)
+        point = point.rounded(jnp.dtype(dtype))
+        functions = {name: problem.candidate, AUTODIFF: problem.reference}
+        gradients = {
+            name: partial(reverse, point.call.of(function)) for name, function in functions.items()
+        }
+        return measure_costs(gradients, point.floats, point.others, point.cotangents)
 
 
 def _cost_table(costs: dict[str, Cost], dtype: str) -> Table:
@@ -203,38 +209,28 @@ def _cost_table(costs: dict[str, Cost], dtype: str) -> Table:
         )
     ratios = _ratios(costs)
     table.add_section()
-    table.add_row("hand / autodiff", f"{ratios['time_ratio']:.2f}", f"{ratios['memory_ratio']:.2f}")
+    table.add_row(
+        "candidate / autodiff", f"{ratios['time_ratio']:.2f}", f"{ratios['memory_ratio']:.2f}"
+    )
     return table
 
 
 def _ratios(costs: dict[str, Cost]) -> dict[str, float]:
-    hand, autodiff = costs[HAND_WRITTEN], costs[AUTODIFF]
+    candidate, autodiff = costs.values()
     return {
-        "time_ratio": hand.median_seconds / autodiff.median_seconds,
-        "memory_ratio": hand.temporary_bytes / max(autodiff.temporary_bytes, 1),
+        "time_ratio": candidate.median_seconds / autodiff.median_seconds,
+        "memory_ratio": candidate.temporary_bytes / max(autodiff.temporary_bytes, 1),
     }
 
 
-def _verdict(comparisons: list[Comparison]) -> str:
-    failed = sum(c.passed is False for c in comparisons)
-    unresolved = sum(c.passed == "unresolved" for c in comparisons)
-    worst = max((c.rounding_ratio or 0.0) for c in comparisons if c.passed != "unresolved")
-    words = "[red]FAILED[/red]" if failed else "[green]PASSED[/green]"
-    return (
-        f"{words}: {len(comparisons)} comparisons, {failed} failed, {unresolved} unresolved; "
-        f"worst ratio {worst:.2f} of {RATIO_LIMIT:g}."
-    )
-
-
 def _as_json(
-    comparisons: list[Comparison], costs: dict[str, Cost], dtype: str, config: CheckConfig
+    report: GradientReport, costs: dict[str, Cost], dtype: str, config: CheckConfig
 ) -> dict[str, Any]:
     by_name = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
     text = None if config.text is None else str(config.text)
     return {
-        "passed": all(c.passed is not False for c in comparisons),
-        "comparisons": [comparison.to_json() for comparison in comparisons],
-        "cost": {"dtype": dtype, "gradients": by_name, **_ratios(costs)},
+        **report.to_json(),
+        "cost": {"dtype": dtype, "gradients": by_name, **(_ratios(costs) if costs else {})},
         "config": dataclasses.asdict(config) | {"text": text},
         "versions": {
             "jaxlstm": jaxlstm.__version__,

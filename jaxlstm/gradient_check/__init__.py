@@ -3,17 +3,20 @@
 Generic: it serves any JAX functions and knows nothing of LSTMs.
 """
 
-from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison
-from jaxlstm.gradient_check.gradients import compare_gradients, pull_back
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Mismatch
+from jaxlstm.gradient_check.gradients import check_gradients
+from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation, Hypothesis
+from jaxlstm.gradient_check.report import GradientReport
 from jaxlstm.gradient_check.rounding import relative_error
-from jaxlstm.gradient_check.witnesses import check_adjoint_identity, check_finite_differences
 
 __all__ = [
     "RATIO_LIMIT",
+    "Catalogue",
     "Comparison",
-    "check_adjoint_identity",
-    "check_finite_differences",
-    "compare_gradients",
-    "pull_back",
+    "Explanation",
+    "GradientReport",
+    "Hypothesis",
+    "Mismatch",
+    "check_gradients",
     "relative_error",
 ]

@@ -30,6 +30,7 @@ class Comparison:
         output: the output whose cotangent alone is pulled back, None for all outputs together.
         axis: the name of the axis along which the block is one index, else None.
         index: that index.
+        slope: of the Taylor remainder's logarithm, where that is the criterion.
     """
 
     candidate: str
@@ -44,6 +45,7 @@ class Comparison:
     output: str | None = None
     axis: str | None = None
     index: int | None = None
+    slope: float | None = None
 
     @property
     def badness(self) -> tuple[bool, float]:

@@ -1,113 +1,338 @@
-"""Reverse-mode gradients of two functions compared, leaf by leaf and block by block."""
+"""``check_gradients``: one derivation of a function's derivative judged by another."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.comparison import Comparison, Verdict
-from jaxlstm.gradient_check.rounding import judge, moved_by_half_ulps, relative_error, yardstick
+from jaxlstm.gradient_check.call import Point, make_point, rounded
+from jaxlstm.gradient_check.candidate import Candidate, structure_mismatches
+from jaxlstm.gradient_check.comparison import Comparison, Mismatch
+from jaxlstm.gradient_check.explain import explain
+from jaxlstm.gradient_check.float64_self import narrowest_inside
+from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation
+from jaxlstm.gradient_check.kinks import mark_kinks
+from jaxlstm.gradient_check.modes import (
+    Mode,
+    Trusted,
+    forward,
+    reverse,
+    second_order,
+    trust,
+    trust_without_float64,
+    values,
+)
+from jaxlstm.gradient_check.parts import Axes, Blocks, judge_parts
+from jaxlstm.gradient_check.report import GradientReport
+from jaxlstm.gradient_check.witnesses import witness
 
-Function = Callable[[Any, Any], Any]
-"""``f(args, context) -> outputs``, differentiated by ``args``; ``context``: integers and masks."""
-
-Blocks = Mapping[str, Mapping[str, Any]]
-"""For an argument's name, the indices of its named blocks."""
-
-DRAWS = 8
+REVERSE = "rounding ratio"
+MODES = ("forward mode", "second order")
+CONSISTENCY = ("jit against eager", "vmap against a loop", "repeated runs")
 
 
-def compare_gradients(
-    candidate: Function,
-    reference: Function,
-    args: Any,
-    cotangents: Any,
+class Settings(NamedTuple):
+    """What to check, beside the functions and the point; see ``check_gradients``."""
+
+    blocks: Blocks
+    axes: Axes
+    names: tuple[str, str]
+    jit: bool
+    seed: int
+    progress: Callable[[str], None]
+
+
+def check_gradients(
+    candidate: Callable[..., Any],
+    reference: Callable[..., Any],
+    args: tuple[Any, ...],
     *,
-    context: Any = None,
-    dtype: Any = jnp.float32,
+    cotangents: Any = None,
+    dtypes: Sequence[Any] = ("float64", "float32"),
     blocks: Blocks | None = None,
+    axes: Axes | None = None,
+    also: Sequence[str] = (*MODES, *CONSISTENCY, "witnesses"),
+    hypotheses: Catalogue | None = None,
     names: tuple[str, str] = ("candidate", "reference"),
+    jit: bool = True,
     seed: int = 0,
-) -> list[Comparison]:
-    """Holds the candidate's gradient in ``dtype`` against the reference's in float64.
+    progress: Callable[[str], None] = lambda _: None,
+) -> GradientReport:
+    """Judges the candidate's derivative by the reference's, in units of what rounding alone does.
+
+    For each dtype: the values; then, with each output's cotangent alone and with all together, the
+    gradient of each floating argument, of each of its blocks and each index of its named axes.
 
     Args:
         candidate: the function whose derivative is under test.
-        reference: the same function, its derivative trusted.
-        args: a pytree of floating arrays, what is differentiated by; rounded to ``dtype`` first.
-        cotangents: a pytree of floating arrays like the outputs.
-        context: what the functions take besides, not differentiated.
-        dtype: the working dtype.
+        reference: the same function, its derivative trusted (left to JAX's autodiff).
+        args: the positional arguments of both, a tuple of pytrees. Floating leaves are
+            differentiated; integers, booleans and PRNG keys are handed on.
+        cotangents: like the outputs; drawn from ``seed`` if None.
+        dtypes: the working dtypes, which the floating leaves are rounded to.
         blocks: for a leaf's name (``params.bias``), its named blocks as indices.
+        axes: for a leaf's name (``inputs``), its named axes by number.
+        also: what else to compare, in the first dtype: "forward mode" and "second order" where
+            defined, "jit against eager", "vmap against a loop", "repeated runs"; and, in float64,
+            "witnesses" (central differences, the slope of the Taylor remainder, the adjoint
+            identity).
+        hypotheses: what may be wrong, to explain a failure by.
         names: what to call candidate and reference.
-        seed: of the half-ulps.
+        jit: whether the candidate can be traced; if not, a backward pass in NumPy is judged too.
+        seed: of all that is drawn.
+        progress: told what is compared next.
 
     Returns:
-        For each leaf, the comparison of all of it, then of each block.
+        The report. Whatever the candidate does wrong, raising included, stands in it.
+
+    Raises:
+        TypeError, ValueError: arguments that cannot be differentiated, names that do not exist.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x**2
+    >>> square.defvjp(lambda x: (x**2, x), lambda x, d_y: (x * d_y,))
+    >>> report = check_gradients(square, lambda x: x**2, (jnp.array([1.0, -3.0]),))
+    >>> print(report.failures[0].argument, report.failures[0].relative_error)
+    x 0.5
     """
-    rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), (args, cotangents))
+    settings = Settings(blocks or {}, axes or {}, names, jit, seed, progress)
+    _check_also(also)
     with jax.enable_x64(True):
-        exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), rounded)
-        moved = moved_by_half_ulps(np.random.default_rng(seed), exact, dtype, DRAWS)
-        gradients = [
-            pull_back(reference, *exact, context),
-            pull_back(reference, *rounded, context),
-            pull_back_many(reference, *moved, context),
-            pull_back(candidate, *rounded, context),
+        point = make_point(reference, args, cotangents, np.random.default_rng(seed))
+    _check_names(settings, point)
+    tested = Candidate(point.call.of(candidate), jit)
+    reports = [
+        _check_dtype(tested, point, settings, jnp.dtype(dtype), also if n == 0 else ())
+        for n, dtype in enumerate(dtypes)
+    ]
+    comparisons = [c for report in reports for c in report.comparisons]
+    mismatches = [m for report in reports for m in report.mismatches]
+    notes = [note for report in reports for note in report.notes]
+    if "witnesses" in also and not mismatches:
+        progress("witnesses")
+        comparisons += witness(tested, point, names, seed)
+    comparisons = mark_kinks(comparisons, tested, point)
+    explanations: list[Explanation] = []
+    wrong_in = [c.dtype for c in comparisons if c.criterion == REVERSE and c.passed is False]
+    if hypotheses and wrong_in and not mismatches:
+        progress("the explanations")
+        explanations = explain(hypotheses, tested, point, *settings[:2], jnp.dtype(wrong_in[0]))
+    return GradientReport(
+        tuple(comparisons), tuple(mismatches), tuple(explanations), tuple(dict.fromkeys(notes))
+    )
+
+
+def _check_also(also: Sequence[str]) -> None:
+    known = (*MODES, *CONSISTENCY, "witnesses")
+    unknown = [name for name in also if name not in known]
+    if unknown:
+        raise ValueError(f"also: expected some of {', '.join(known)}; got {unknown[0]!r}.")
+
+
+def _check_names(settings: Settings, point: Point) -> None:
+    for argument, given in (("blocks", settings.blocks), ("axes", settings.axes)):
+        for name in given:
+            if name not in (*point.arguments, *point.outputs):
+                known = ", ".join((*point.arguments, *point.outputs))
+                raise ValueError(f"{argument}: expected names among {known}; got {name!r}.")
+
+
+@contextlib.contextmanager
+def working(dtype: Any) -> Iterator[None]:
+    """JAX as its user has it in this dtype: 64-bit types for float64 alone."""
+    with jax.enable_x64(jnp.dtype(dtype) == np.float64):
+        yield
+
+
+def _check_dtype(
+    tested: Candidate, exact: Point, settings: Settings, dtype: Any, also: Sequence[str]
+) -> GradientReport:
+    """Everything in one working dtype."""
+    point = exact.rounded(dtype)
+    with working(dtype):
+        mismatches = structure_mismatches(tested, point, dtype)
+    if mismatches:
+        return GradientReport(mismatches=tuple(mismatches))
+    check = _Check(
+        tested, point, settings, dtype, *narrowest_inside(point.call, *point[1:3], dtype)
+    )
+    trusted = check.trust(reverse, sets_of(point.cotangents))
+    found = [check.values(), check.reverse(trusted)]
+    if "forward mode" in also:
+        found.append(check.forward())
+    if "second order" in also:
+        found.append(check.second_order())
+    found += [check.consistency(name, trusted) for name in CONSISTENCY if name in also]
+    return GradientReport(
+        tuple(c for report in found for c in report.comparisons),
+        tuple(m for report in found for m in report.mismatches),
+        (),
+        (*check.notes(), *(note for report in found for note in report.notes)),
+    )
+
+
+class _Check(NamedTuple):
+    """The comparisons in one dtype, one method for each kind."""
+
+    tested: Candidate
+    point: Point
+    settings: Settings
+    dtype: Any
+    narrowest: Any
+    reason: str | None
+
+    def notes(self) -> list[str]:
+        if self.reason is None:
+            return []
+        return [
+            f"no yardstick: the {self.settings.names[1]} {self.reason}, so it has no float64 self; "
+            "it is judged by the reference in the working dtype, an error of more than eight times "
+            f"what moving the inputs by an ulp of {self.narrowest} changes fails."
         ]
+
+    def values(self) -> GradientReport:
+        return self._compare("values", values, [np.zeros(1)], self.point.outputs, [None])
+
+    def reverse(self, trusted: Trusted) -> GradientReport:
+        names = _together_and_alone(self.point.outputs)
+        sets = sets_of(self.point.cotangents)
+        return self._compare(REVERSE, reverse, sets, self.point.arguments, names, trusted)
+
+    def forward(self) -> GradientReport:
+        names = _together_and_alone(self.point.arguments)
+        sets = sets_of(self._directions())
+        report = self._compare("forward mode", forward, sets, self.point.outputs, names)
+        turned = [_turned(c) for c in report.comparisons]
+        return GradientReport(tuple(turned), report.mismatches, (), report.notes)
+
+    def second_order(self) -> GradientReport:
+        weights = ([c[None] for c in self.point.cotangents], [d[None] for d in self._directions()])
+        return self._compare("second order", second_order, weights, self.point.arguments, [None])
+
+    def consistency(self, criterion: str, trusted: Trusted) -> GradientReport:
+        if not self.tested.jit and criterion != "repeated runs":
+            return GradientReport()
+        self.settings.progress(f"{criterion}, {self.dtype}")
+        trusted = trusted.of_all_together()
+        with working(self.dtype):
+            try:
+                pairs = list(self.tested.twice(criterion, self.point, self.settings.seed))
+            except Exception as error:
+                return self._raised(error, f"{criterion}: ")
+        found = [t + (two - one) for t, (one, two) in zip(trusted.truth, pairs, strict=True)]
+        names = self.settings.names[0], self.settings.names[0]
+        comparisons = self._judged(criterion, found, trusted, self.point.arguments, [None], names)
+        return GradientReport(tuple(comparisons))
+
+    def _directions(self) -> list[ndarray]:
+        rng = np.random.default_rng(self.settings.seed + 1)
+        drawn = [rng.standard_normal(leaf.shape) for leaf in self.point.floats]
+        return rounded(drawn, self.dtype)
+
+    def _compare(
+        self,
+        criterion: str,
+        mode: Mode,
+        sets: Any,
+        leaves: list[str],
+        names: list[str | None],
+        trusted: Trusted | None = None,
+    ) -> GradientReport:
+        self.settings.progress(f"{criterion}, {self.dtype}")
+        with working(self.dtype):
+            try:
+                found = self.tested.derive(mode, self.point, sets)
+            except Exception as error:
+                return self._undefined(error, criterion)
+        trusted = trusted or self.trust(mode, sets)
+        both = self.settings.names
+        comparisons = self._judged(criterion, found, trusted, leaves, names, both)
+        return GradientReport(tuple(comparisons), tuple(self._not_finite(found, trusted, leaves)))
+
+    def trust(self, mode: Mode, sets: Any) -> Trusted:
+        call, floats, others = self.point[:3]
+        if self.reason is None:
+            with jax.enable_x64(True):
+                return trust(mode, call, floats, others, sets, self.dtype, self.settings.seed)
+        with working(self.dtype):
+            return trust_without_float64(
+                mode, call, floats, others, sets, self.narrowest, self.settings.seed
+            )
+
+    def _judged(
+        self,
+        criterion: str,
+        found: list[ndarray],
+        trusted: Trusted,
+        leaves: list[str],
+        sets: list[str | None],
+        names: tuple[str, str],
+    ) -> Iterator[Comparison]:
+        for n, leaf in enumerate(leaves):
+            blocks, axes = self.settings.blocks.get(leaf, {}), self.settings.axes.get(leaf, {})
+            for judged in judge_parts(found[n], trusted, n, self.narrowest, blocks, axes):
+                yield Comparison(
+                    *names,
+                    criterion,
+                    self.dtype.name,
+                    leaf,
+                    judged.part.block,
+                    judged.error,
+                    judged.ratio,
+                    judged.verdict,
+                    sets[judged.set],
+                    judged.part.axis,
+                    judged.part.index,
+                )
+
+    def _not_finite(
+        self, found: list[ndarray], trusted: Trusted, leaves: list[str]
+    ) -> Iterator[Mismatch]:
+        for value, truth, leaf in zip(found, trusted.truth, leaves, strict=True):
+            strange = int((~np.isfinite(value[0]) & np.isfinite(truth[0])).sum())
+            if strange:
+                words = f"{leaf}: expected finite numbers, {strange} of {truth[0].size} are not."
+                yield Mismatch("not finite", self.dtype.name, words)
+
+    def _undefined(self, error: Exception, criterion: str) -> GradientReport:
+        """Of what not every function has, a note; of values and gradients, a mismatch."""
+        if criterion not in MODES:
+            return self._raised(error, "")
+        note = f"{criterion} is not defined for the {self.settings.names[0]}: {first_line(error)}"
+        return GradientReport(notes=(note,))
+
+    def _raised(self, error: Exception, before: str) -> GradientReport:
+        words = f"{before}the {self.settings.names[0]} raised {first_line(error)}"
+        return GradientReport(mismatches=(Mismatch("raises", self.dtype.name, words),))
+
+
+def first_line(error: Exception) -> str:
+    """An exception's type and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def sets_of(weights: list[ndarray]) -> list[ndarray]:
+    """All weights together, then, where there are several, each leaf's alone: [sets, ...]."""
+    alone = range(len(weights)) if len(weights) > 1 else ()
     return [
-        Comparison(
-            *names,
-            "rounding ratio",
-            jnp.dtype(dtype).name,
-            name,
-            block,
-            *_judged(leaves, index, dtype),
-        )
-        for name, leaves in _leaves_by_name(gradients)
-        for block, index in _parts(blocks, name)
+        np.stack([leaf, *(leaf if n == k else np.zeros_like(leaf) for k in alone)])
+        for n, leaf in enumerate(weights)
     ]
 
 
-def _leaves_by_name(gradients: list[Any]) -> list[tuple[str, list[ndarray]]]:
-    """For each leaf, its dotted name and what each of the gradients holds there, in float64."""
-    columns = zip(*map(jax.tree.leaves, gradients), strict=True)
-    in_float64 = [[np.asarray(leaf, np.float64) for leaf in column] for column in columns]
-    return list(zip(leaf_names(gradients[0]), in_float64, strict=True))
+def _together_and_alone(names: list[str]) -> list[str | None]:
+    return [None, *names] if len(names) > 1 else [None]
 
 
-def leaf_names(tree: Any) -> list[str]:
-    """The dotted name of each leaf, such as ``params.bias``."""
-    paths = [path for path, _ in jax.tree.leaves_with_path(tree)]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
-
-
-def _parts(blocks: Blocks | None, name: str) -> list[tuple[str | None, Any]]:
-    return [(None, ...), *(blocks or {}).get(name, {}).items()]
-
-
-def _judged(leaves: list[ndarray], index: Any, dtype: Any) -> tuple[float, float | None, Verdict]:
-    """Relative error, rounding ratio and verdict of the entries at ``index``."""
-    truth, trusted, moved, candidate = leaves
-    truth, trusted, candidate = truth[index], trusted[index], candidate[index]
-    if not np.isfinite(truth).all():
-        return float("nan"), None, "unresolved"
-    error = relative_error(candidate, truth)
-    yard = yardstick(truth, [trusted, *(draw[index] for draw in moved)])
-    return error, *judge(error, yard, bool(truth.any()), dtype)
-
-
-@partial(jax.jit, static_argnums=0)
-def pull_back(function: Function, args: Any, cotangents: Any, context: Any) -> Any:
-    """The gradient with respect to ``args`` of the product of outputs and cotangents."""
-    return jax.vjp(lambda args: function(args, context), args)[1](cotangents)[0]
-
-
-@partial(jax.jit, static_argnums=0)
-def pull_back_many(function: Function, args: Any, cotangents: Any, context: Any) -> Any:
-    """``pull_back`` for a leading axis of draws."""
-    return jax.vmap(lambda a, c: pull_back(function, a, c, context))(args, cotangents)
+def _turned(comparison: Comparison) -> Comparison:
+    """Of forward mode: the leaf is an output, the set an argument's direction."""
+    argument = comparison.output or "all arguments"
+    return dataclasses.replace(comparison, argument=argument, output=comparison.argument)

@@ -31,13 +31,26 @@ def relative_error(value: ArrayLike, truth: ArrayLike) -> float:
     >>> print(f"{relative_error(value, truth):.3f}")
     0.020
     """
+    return float(relative_errors(np.ravel(np.asarray(value)), np.ravel(np.asarray(truth)), ()))
+
+
+def relative_errors(value: ArrayLike, truth: ArrayLike, along: tuple[int, ...]) -> ndarray:
+    """``relative_error`` for each index of the axes ``along``, an array of these axes."""
     value, truth = np.asarray(value, np.float64), np.asarray(truth, np.float64)
-    if not np.isfinite(value).all():
-        return float("inf")
-    scale = np.abs(truth).max(initial=0.0)
-    if scale == 0:
-        return float("inf") if value.any() else 0.0
-    return float(np.linalg.norm((value - truth) / scale) / np.linalg.norm(truth / scale))
+    rest = tuple(axis for axis in range(truth.ndim) if axis not in along)
+    finite = np.isfinite(value).all(rest)
+    scale = np.abs(truth).max(rest, initial=0.0, keepdims=True)
+    divisor = np.where(scale > 0, scale, 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = np.where(scale > 0, _norm(truth / divisor, rest), 1.0)
+        error = _norm((value - truth) / divisor, rest) / size
+    nothing = np.where(value.any(rest, keepdims=True), np.inf, 0.0)
+    error = np.where(scale > 0, error, nothing).reshape(finite.shape)
+    return np.where(finite, error, np.inf)
+
+
+def _norm(array: ndarray, axes: tuple[int, ...]) -> ndarray:
+    return np.sqrt(np.square(array).sum(axes, keepdims=True))
 
 
 def yardstick(truth: ndarray, rounded: Iterable[ndarray]) -> float:
@@ -79,13 +92,25 @@ def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float |
 def moved_by_half_ulps(rng: np.random.Generator, tree: Any, dtype: Any, draws: int) -> Any:
     """``draws`` float64 copies of every leaf, each entry moved up or down by half an ulp of dtype.
 
-    Of float64 itself, which has no half-ulps, each entry moves to a neighbour.
+    Of float64 itself, which has no half-ulps, each entry moves to a neighbour. Zero stays zero.
     """
     eps = float(jnp.finfo(dtype).eps)
     part = 1.0 if jnp.dtype(dtype) == np.float64 else 0.5
 
     def move(leaf: ndarray) -> ndarray:
-        ulps = np.ldexp(eps, np.frexp(leaf)[1] - 1)
+        ulps = np.where(leaf == 0, 0.0, np.ldexp(eps, np.frexp(leaf)[1] - 1))
         return leaf + rng.choice([-part, part], size=(draws, *leaf.shape)) * ulps
+
+    return jax.tree.map(move, tree)
+
+
+def moved_by_ulps(rng: np.random.Generator, tree: Any, dtype: Any) -> Any:
+    """Every leaf in its own dtype, each entry moved up or down by an ulp of ``dtype``."""
+    eps = float(jnp.finfo(dtype).eps)
+
+    def move(leaf: ndarray) -> ndarray:
+        wide = np.asarray(leaf, np.float64)
+        ulps = np.where(wide == 0, 0.0, np.ldexp(eps, np.frexp(wide)[1] - 1))
+        return (wide + rng.choice([-1.0, 1.0], size=wide.shape) * ulps).astype(leaf.dtype)
 
     return jax.tree.map(move, tree)

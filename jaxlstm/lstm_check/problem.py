@@ -1,8 +1,8 @@
-"""The LSTM under gradient_check: what is drawn, what is compared, what its blocks are."""
+"""What is checked: an LSTM with random weights, on random inputs or as a character model."""
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,19 +11,8 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm import readout, sequence
-from jaxlstm.gradient_check import (
-    Comparison,
-    check_adjoint_identity,
-    check_finite_differences,
-    compare_gradients,
-)
 from jaxlstm.tasks.text import read_text, windows
 from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState, ReadoutParams
-
-HAND_WRITTEN = "hand-written VJP"
-AUTODIFF = "autodiff of the plain scan"
-DIFFERENCES = "central differences of the values"
-FORWARD_MODE = "forward mode of the plain scan"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,61 +33,43 @@ class Problem(NamedTuple):
     """One function, its derivative twice, and a point to compare them at.
 
     Attributes:
-        candidate: ``f(args, context)`` with the hand-written gradient.
+        candidate: the function with the gradient under test.
         reference: the same left to JAX's autodiff.
-        args: what is differentiated by, in float64.
-        context: lengths, resets, characters.
+        args: the positional arguments of both, their floats in float64.
         cotangents: of the outputs, in float64.
         blocks: for each argument's name, its named parts.
+        axes: for each name of an argument or output, its named axes.
     """
 
-    candidate: Callable[[Any, Any], Any]
-    reference: Callable[[Any, Any], Any]
-    args: dict[str, Any]
-    context: dict[str, Any]
+    candidate: Callable[..., Any]
+    reference: Callable[..., Any]
+    args: tuple[Any, ...]
     cotangents: Any
     blocks: dict[str, dict[str, Any]]
+    axes: dict[str, dict[str, int]]
 
 
-def draw_problem(config: CheckConfig) -> Problem:
-    """The LSTM of ``config`` at a random point, on its text if any, else on random inputs."""
-    return _random_problem(config) if config.text is None else _text_problem(config, config.text)
+class Outputs(NamedTuple):
+    """What an LSTM returns."""
+
+    outputs: Any
+    final_state: LSTMState
 
 
-def check_lstm(
-    problem: Problem, config: CheckConfig, progress: Callable[[str], None] = lambda _: None
-) -> list[Comparison]:
-    """Compares the hand-written gradient with autodiff in every dtype and with both witnesses.
+def draw_problem(config: CheckConfig, lstm: Any = None) -> Problem:
+    """The LSTM of ``config`` at a random point, on its text if any, else on random inputs.
 
     Args:
-        problem: as drawn by ``draw_problem``.
-        config: the dtypes and the seed.
-        progress: told what is compared next.
+        config: sizes, activations, seed and text.
+        lstm: a function with ``lstm``'s signature in its place.
+
+    Raises:
+        ValueError: a text that cannot be used.
     """
-    candidate, reference, args, context, cotangents, blocks = problem
-    point: dict[str, Any] = {"context": context, "seed": config.seed}
-    comparisons: list[Comparison] = []
-    for dtype in config.dtypes:
-        progress(f"{AUTODIFF}, {dtype}")
-        comparisons += compare_gradients(
-            candidate,
-            reference,
-            args,
-            cotangents,
-            dtype=jnp.dtype(dtype),
-            blocks=blocks,
-            names=(HAND_WRITTEN, AUTODIFF),
-            **point,
-        )
-    progress(DIFFERENCES)
-    comparisons += check_finite_differences(
-        candidate, args, cotangents, names=(HAND_WRITTEN, DIFFERENCES), **point
-    )
-    progress(FORWARD_MODE)
-    comparisons += check_adjoint_identity(
-        candidate, reference, args, cotangents, names=(HAND_WRITTEN, FORWARD_MODE), **point
-    )
-    return comparisons
+    lstm = lstm or sequence.lstm
+    if config.text is None:
+        return _random_problem(config, lstm)
+    return _text_problem(config, lstm, config.text)
 
 
 def gate_blocks(hidden_size: int) -> dict[str, Any]:
@@ -107,26 +78,42 @@ def gate_blocks(hidden_size: int) -> dict[str, Any]:
     return {f"{gate} gate": (..., block) for gate, block in zip(GATES, columns, strict=True)}
 
 
-def _random_problem(config: CheckConfig) -> Problem:
+def params_blocks(name: str, hidden_size: int) -> dict[str, dict[str, Any]]:
+    """The gates' columns of each of the LSTM's parameters, by the leaf's name."""
+    return {f"{name}.{field}": gate_blocks(hidden_size) for field in LSTMParams._fields}
+
+
+@cache
+def with_all_arguments(lstm: Any, activations: Activations) -> Callable[..., Outputs]:
+    """``lstm`` as a function of five positional arguments; the same object for the same LSTM."""
+
+    def run(params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any) -> Outputs:
+        masks = {"lengths": lengths, "resets": resets}
+        return Outputs(*lstm(params, inputs, initial_state, activations=activations, **masks))
+
+    return run
+
+
+def _random_problem(config: CheckConfig, lstm: Any) -> Problem:
     rng: Any = np.random.default_rng(config.seed)
     T, B, D, H = config.time, config.batch, config.features, config.hidden
-    state = partial(_random_state, rng, (B, H))
-    steps = {f"step {t}": t for t in range(T)}
+    args = (
+        _random_params(rng, D, H),
+        rng.standard_normal((T, B, D)),
+        _random_state(rng, (B, H)),
+        *_random_masks(rng, T, B),
+    )
     return Problem(
-        candidate=partial(_outputs, sequence.lstm, config.activations),
-        reference=partial(_outputs, sequence.lstm_autodiff, config.activations),
-        args={
-            "params": _random_params(rng, D, H),
-            "inputs": rng.standard_normal((T, B, D)),
-            "initial_state": state(),
-        },
-        context=_random_masks(rng, T, B),
-        cotangents=(rng.standard_normal((T, B, H)), state()),
-        blocks=_params_blocks("params", H) | {"inputs": steps},
+        candidate=with_all_arguments(lstm, config.activations),
+        reference=with_all_arguments(sequence.lstm_autodiff, config.activations),
+        args=args,
+        cotangents=Outputs(rng.standard_normal((T, B, H)), _random_state(rng, (B, H))),
+        blocks=params_blocks("params", H),
+        axes={"inputs": {"step": 0}, "outputs": {"step": 0}},
     )
 
 
-def _text_problem(config: CheckConfig, path: Path) -> Problem:
+def _text_problem(config: CheckConfig, lstm: Any, path: Path) -> Problem:
     rng: Any = np.random.default_rng(config.seed)
     B, D, H = config.batch, config.features, config.hidden
     text = read_text(path)
@@ -134,7 +121,18 @@ def _text_problem(config: CheckConfig, path: Path) -> Problem:
     K = len(text.vocabulary)
     if K < 2:
         raise ValueError(f"{path}: expected at least two distinct characters, got one.")
-    hand = (readout.embed, sequence.lstm, readout.logits, readout.cross_entropy)
+    args = (
+        rng.standard_normal((K, D)),
+        _random_params(rng, D, H),
+        _random_state(rng, (B, H)),
+        ReadoutParams(
+            kernel=rng.standard_normal((H, K)) / np.sqrt(H), bias=rng.standard_normal(K) / 2
+        ),
+        characters,
+        targets,
+        *_random_masks(rng, config.time, B),
+    )
+    hand = (readout.embed, lstm, readout.logits, readout.cross_entropy)
     autodiff = (
         readout.embed_autodiff,
         sequence.lstm_autodiff,
@@ -142,49 +140,38 @@ def _text_problem(config: CheckConfig, path: Path) -> Problem:
         readout.cross_entropy_autodiff,
     )
     return Problem(
-        candidate=partial(_character_loss, hand, config.activations),
-        reference=partial(_character_loss, autodiff, config.activations),
-        args={
-            "embedding": rng.standard_normal((K, D)),
-            "params": _random_params(rng, D, H),
-            "initial_state": _random_state(rng, (B, H)),
-            "readout": ReadoutParams(
-                kernel=rng.standard_normal((H, K)) / np.sqrt(H), bias=rng.standard_normal(K) / 2
-            ),
-        },
-        context={
-            "characters": characters,
-            "targets": targets,
-            **_random_masks(rng, config.time, B),
-        },
+        candidate=_character_loss(hand, config.activations),
+        reference=_character_loss(autodiff, config.activations),
+        args=args,
         cotangents=rng.standard_normal(()),
-        blocks=_params_blocks("params", H) | {"embedding": _rows(text.vocabulary, characters)},
+        blocks=params_blocks("params", H) | {"embedding": _rows(text.vocabulary, characters)},
+        axes={},
     )
 
 
-def _outputs(lstm: Any, activations: Activations, args: Any, context: Any) -> Any:
-    """All three outputs of the LSTM."""
-    return lstm(
-        args["params"], args["inputs"], args["initial_state"], activations=activations, **context
-    )
-
-
-def _character_loss(functions: Any, activations: Activations, args: Any, context: Any) -> Any:
+@cache
+def _character_loss(functions: tuple[Any, ...], activations: Activations) -> Callable[..., Any]:
     """The mean cross-entropy in nats of the characters within the lengths."""
     embed, lstm, logits, cross_entropy = functions
-    lengths, resets = context["lengths"], context["resets"]
-    inputs = embed(args["embedding"], context["characters"])
-    hidden, _ = lstm(
-        args["params"],
-        inputs,
-        args["initial_state"],
-        lengths=lengths,
-        resets=resets,
-        activations=activations,
-    )
-    losses = cross_entropy(logits(args["readout"], hidden), context["targets"])
-    valid = jnp.arange(len(losses))[:, None] < lengths.astype(int)
-    return jnp.mean(losses, where=valid)
+
+    def loss(
+        embedding: Any,
+        params: Any,
+        initial_state: Any,
+        readout: Any,
+        characters: Any,
+        targets: Any,
+        lengths: Any,
+        resets: Any,
+    ) -> Any:
+        masks = {"lengths": lengths, "resets": resets}
+        inputs = embed(embedding, characters)
+        hidden, _ = lstm(params, inputs, initial_state, activations=activations, **masks)
+        losses = cross_entropy(logits(readout, hidden), targets)
+        valid = jnp.arange(len(losses))[:, None] < lengths.astype(int)
+        return jnp.mean(losses, where=valid)
+
+    return loss
 
 
 def _random_params(rng: Any, D: int, H: int) -> Any:
@@ -201,15 +188,11 @@ def _random_state(rng: Any, shape: tuple[int, ...]) -> Any:
     return LSTMState(hidden=rng.standard_normal(shape) / 2, cell=rng.standard_normal(shape))
 
 
-def _random_masks(rng: Any, T: int, B: int) -> dict[str, ndarray]:
+def _random_masks(rng: Any, T: int, B: int) -> tuple[ndarray, ndarray]:
     """Ragged lengths, the first full and the others from 0 to T, and some resets."""
     lengths = rng.integers(0, T + 1, B)
     lengths[0] = T
-    return {"lengths": lengths.astype(np.int32), "resets": rng.random((T, B)) < 1 / 16}
-
-
-def _params_blocks(name: str, hidden_size: int) -> dict[str, dict[str, Any]]:
-    return {f"{name}.{field}": gate_blocks(hidden_size) for field in LSTMParams._fields}
+    return lengths.astype(np.int32), rng.random((T, B)) < 1 / 16
 
 
 def _rows(vocabulary: str, characters: ndarray) -> dict[str, Any]:

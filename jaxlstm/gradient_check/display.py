@@ -1,0 +1,168 @@
+"""A report as a rich table and as plain HTML."""
+
+from collections.abc import Iterable
+from html import escape as escape_html
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from jaxlstm.gradient_check.comparison import Comparison
+from jaxlstm.gradient_check.report import GradientReport
+
+SHOWN = 25
+"""Failures that a table lists; ``str`` and JSON hold all."""
+
+COLOURS = {True: "green", False: "red", "unresolved": "yellow", "kink": "yellow"}
+
+
+def as_renderable(report: GradientReport) -> Any:
+    """Each argument's worst part by criterion, then what fails and why, as rich sees it."""
+    parts: list[Any] = [summary_table(report)] if report.comparisons else []
+    parts += [f"[red]{m.dtype}: {escape(m.words)}[/red]" for m in report.mismatches]
+    parts += explanation_lines(report)
+    parts += [failure_table(report.failures)] if report.failures else []
+    parts += [f"[dim]{escape(note)}[/dim]" for note in report.notes]
+    colour = "green" if report.passed else "red"
+    return Group(*parts, f"[{colour}]{escape(report.verdict())}[/{colour}]")
+
+
+def summary_table(report: GradientReport, title: str = "Relative errors") -> Table:
+    """For each argument the error of its worst part, a column for each dtype and criterion."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    gradients = [c for c in report.comparisons if c.criterion not in ("values", "forward mode")]
+    columns = list(dict.fromkeys(map(column, gradients)))
+    table.add_column("argument", no_wrap=True)
+    for name in (*columns, "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for argument in dict.fromkeys(c.argument for c in gradients):
+        rows = [c for c in gradients if c.argument == argument]
+        worst = [_worst(c for c in rows if column(c) == name) for name in columns]
+        table.add_row(argument, *map(error_text, worst), ratio_text(_worst(rows)))
+    return table
+
+
+def column(comparison: Comparison) -> str:
+    """The heading under which a comparison's error stands."""
+    short = {
+        "rounding ratio": comparison.dtype,
+        "second order": "2nd order",
+        "jit against eager": "jit",
+        "vmap against a loop": "vmap",
+        "repeated runs": "again",
+        "finite differences": "diff.",
+        "Taylor remainder": "slope",
+        "adjoint identity": "adjoint",
+    }
+    return short.get(comparison.criterion, comparison.criterion)
+
+
+def failure_table(failures: Iterable[Comparison]) -> Table:
+    """The worst failures, one a row."""
+    failures = list(failures)
+    more = f"; the worst {SHOWN}" if len(failures) > SHOWN else ""
+    table = Table(title=f"{len(failures)} comparisons fail{more}", box=SIMPLE_HEAD)
+    for heading in ("argument", "part", "from", "criterion", "dtype", "error", "ratio"):
+        table.add_column(heading)
+    for c in failures[:SHOWN]:
+        place = c.argument, escape(c.block or "all"), c.output or "all outputs"
+        table.add_row(*place, c.criterion, c.dtype, error_text(c), ratio_text(c))
+    return table
+
+
+def explanation_lines(report: GradientReport) -> list[str]:
+    """What is most likely wrong, the best explanation first."""
+    lines = [f"{n}. {escape(str(e))}" for n, e in enumerate(report.explanations, start=1)]
+    return ["[bold]Most likely wrong:[/bold]", *lines] if lines else []
+
+
+def error_text(comparison: Comparison | None) -> str:
+    """The relative error, the slope of a Taylor remainder, or why there is none."""
+    if comparison is None:
+        return ""
+    if isinstance(comparison.passed, str):
+        return _coloured(comparison, comparison.passed)
+    if comparison.slope is not None:
+        return _coloured(comparison, f"{comparison.slope:.2f}")
+    return _coloured(comparison, f"{comparison.relative_error:.1e}")
+
+
+def ratio_text(comparison: Comparison | None) -> str:
+    """The rounding ratio."""
+    if comparison is None:
+        return ""
+    ratio = comparison.rounding_ratio
+    return _coloured(comparison, "exact" if ratio is None else f"{ratio:.2f}")
+
+
+def _worst(comparisons: Iterable[Comparison]) -> Comparison | None:
+    return max(comparisons, key=lambda c: c.badness, default=None)
+
+
+def _coloured(comparison: Comparison, text: str) -> str:
+    return f"[{COLOURS[comparison.passed]}]{text}[/{COLOURS[comparison.passed]}]"
+
+
+def as_html(report: GradientReport) -> str:
+    """The verdict, the explanations and, for arguments with a named axis, a heat map of ratios."""
+    lines = [report.verdict(), *(m.words for m in report.mismatches)]
+    lines += [f"{n}. {e}" for n, e in enumerate(report.explanations, start=1)]
+    text = "".join(f"<div>{escape_html(line)}</div>" for line in (*lines, *report.notes))
+    return f"<div>{text}{''.join(map(_html_map, heat_maps(report)))}</div>"
+
+
+def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
+    """For each named axis: its name, the rows' names, and the rounding ratios [rows, indices].
+
+    A row is one argument under one output's cotangent, or all, in one dtype; NaN where nothing was
+    compared.
+    """
+    cells: dict[str, dict[str, dict[int, float]]] = {}
+    for c in report.comparisons:
+        if c.axis is not None and c.index is not None and c.criterion != "values":
+            pulled = "" if c.output is None else f" from {c.output}"
+            row = f"{c.argument}{pulled}, {c.dtype}"
+            cells.setdefault(c.axis, {}).setdefault(row, {})[c.index] = _heat(c)
+    maps = []
+    for axis, rows in cells.items():
+        size = 1 + max(max(row) for row in rows.values())
+        heat = [[row.get(k, float("nan")) for k in range(size)] for row in rows.values()]
+        maps.append((axis, list(rows), np.array(heat)))
+    return maps
+
+
+def _heat(comparison: Comparison) -> float:
+    if comparison.rounding_ratio is None:
+        return 0.0 if comparison.passed else float("inf")
+    return comparison.rounding_ratio
+
+
+def _html_map(heat_map: tuple[str, list[str], ndarray]) -> str:
+    axis, names, heat = heat_map
+    rows = "".join(
+        f"<tr><th style='text-align:left;font-weight:normal'>{escape_html(name)}</th>"
+        + "".join(map(_html_cell, row))
+        + "</tr>"
+        for name, row in zip(names, heat, strict=True)
+    )
+    caption = (
+        f"<caption>rounding ratios by {escape_html(axis)}: blue passes, orange fails</caption>"
+    )
+    return f"<table style='border-spacing:1px'>{caption}{rows}</table>"
+
+
+def _html_cell(ratio: float) -> str:
+    """Blue up to the limit, orange beyond it; both are told apart by the colour-blind."""
+    if np.isnan(ratio):
+        return "<td></td>"
+    shade = min(1.0, np.log10(1 + ratio) / 6)
+    colour = "#2c7fb8" if ratio <= 8 else "#d95f0e"
+    opacity = 0.15 + 0.85 * shade
+    return (
+        f"<td title='{ratio:.3g}' style='width:6px;height:14px;padding:0;"
+        f"background:{colour};opacity:{opacity:.2f}'></td>"
+    )

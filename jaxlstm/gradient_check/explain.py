@@ -1,0 +1,296 @@
+"""Fits a catalogue's hypotheses to a wrong gradient."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy import ndarray
+
+from jaxlstm.gradient_check.call import Point, is_floating
+from jaxlstm.gradient_check.candidate import Candidate
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT
+from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation, Hypothesis
+from jaxlstm.gradient_check.modes import reverse, trust
+from jaxlstm.gradient_check.parts import Axes, Blocks
+
+CHUNK = 8
+"""Hypotheses that are evaluated at once."""
+
+SHORT_LIST = 16
+"""Hypotheses whose amounts are fitted closely."""
+
+ROUNDS = 8
+LARGEST_AMOUNT = 4.0
+CLOSE = 1e-6
+"""The share of an error that a reproduced gradient may leave over."""
+
+SHOWN = 5
+
+
+class Evidence(NamedTuple):
+    """The candidate's error under several sets of cotangents, leaves [sets, ...] in float64.
+
+    Attributes:
+        point: in float64, rounded to the dtype in which the candidate ran.
+        sets: cotangents of the outputs' leaves.
+        truth: the right gradient.
+        error: the candidate's less that.
+        noise: for each leaf [sets], the norm that rounding alone gives it.
+        weights: for each leaf [sets], what makes all leaves and sets count alike.
+        limits: for every part [sets, parts], the norm above which it is wrong.
+    """
+
+    point: Point
+    sets: list[ndarray]
+    truth: list[ndarray]
+    error: list[ndarray]
+    noise: list[ndarray]
+    weights: list[ndarray]
+    limits: ndarray
+
+
+class Fit(NamedTuple):
+    """One hypothesis at one amount: what of the error is left, and whether it reaches as far."""
+
+    hypothesis: Hypothesis
+    amount: float
+    left: float
+    next_amount: float
+    pattern: float
+    reproduces: bool
+
+    @property
+    def score(self) -> tuple[bool, float]:
+        """A key that sorts from bad to good."""
+        return self.reproduces, round(max(0.0, 1 - self.left) + self.pattern, 3)
+
+
+def explain(
+    catalogue: Catalogue,
+    tested: Candidate,
+    point: Point,
+    blocks: Blocks,
+    axes: Axes,
+    dtype: Any,
+) -> list[Explanation]:
+    """The likeliest explanations of the candidate's gradient, the best first.
+
+    The evidence is the gradient under all cotangents together, each output's alone, and, of outputs
+    with named axes, the first and the last index alone: the first step's knows no recursion.
+
+    Args:
+        catalogue: the hypotheses.
+        tested: the function whose gradient is wrong.
+        point: where.
+        blocks: the named blocks of the arguments.
+        axes: the named axes of arguments and outputs.
+        dtype: the working dtype.
+    """
+    evidence = _gather(tested, point, blocks, axes, dtype)
+    judge = partial(_fits, catalogue, evidence, blocks, axes)
+    starts = [(h, -1.0 if h.kind == "scale" else 1.0) for h in catalogue.hypotheses]
+    best = judge(starts)
+    best = _better(best, judge([(fit.hypothesis, fit.next_amount) for fit in best]))
+    best = sorted(best, key=lambda fit: fit.score, reverse=True)[:SHORT_LIST]
+    for _ in range(ROUNDS):
+        best = _better(best, judge([(fit.hypothesis, fit.next_amount) for fit in best]))
+    best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best]))
+    best = sorted(best, key=lambda fit: fit.score, reverse=True)
+    return [_explanation(fit) for fit in best[:SHOWN]]
+
+
+def _better(old: Sequence[Fit], new: Sequence[Fit]) -> list[Fit]:
+    return [b if b.left < a.left else a for a, b in zip(old, new, strict=True)]
+
+
+def _snapped(old: Sequence[Fit], round_ones: Sequence[Fit]) -> list[Fit]:
+    """A round amount in place of a fitted one where it explains as much."""
+    return [
+        b if b.reproduces or b.left <= 1.001 * a.left else a
+        for a, b in zip(old, round_ones, strict=True)
+    ]
+
+
+def _round(fit: Fit) -> float:
+    near = [amount for amount in (-2.0, -1.0, 1.0) if abs(fit.amount - amount) < 0.05]
+    return near[0] if near else float(f"{fit.amount:.2g}")
+
+
+def _explanation(fit: Fit) -> Explanation:
+    return Explanation(
+        fit.hypothesis.equation,
+        fit.hypothesis.told(fit.amount),
+        fit.amount,
+        fit.reproduces,
+        max(0.0, 1 - fit.left),
+        fit.pattern,
+    )
+
+
+def _gather(tested: Candidate, point: Point, blocks: Blocks, axes: Axes, dtype: Any) -> Evidence:
+    sets = probing_sets(point, axes)
+    at = point.rounded(dtype)
+    in_dtype = [np.asarray(leaf).astype(dtype) for leaf in sets]
+    with jax.enable_x64(jnp.dtype(dtype) == np.float64):
+        found = tested.derive(reverse, at, in_dtype)
+    with jax.enable_x64(True):
+        trusted = trust(reverse, point.call, at.floats, at.others, in_dtype, dtype, seed=0)
+        exact = at.rounded(np.float64)
+    error = [one - truth for one, truth in zip(found, trusted.truth, strict=True)]
+    moved = [r - truth for r, truth in zip(trusted.rounded, trusted.truth, strict=True)]
+    size = [_norms(leaf) for leaf in trusted.truth]
+    noise = [
+        np.max(list(map(_norms, m)), 0) * np.maximum(1, _ratio(_norms(one), s))
+        for m, one, s in zip(moved, found, size, strict=True)
+    ]
+    limits = np.max(
+        [_part_norms(list(draw), point, blocks, axes) for draw in zip(*moved, strict=True)], 0
+    )
+    weights = [1 / np.where(s > 0, s, s.max(initial=0.0) or 1.0) for s in size]
+    return Evidence(
+        exact,
+        [np.asarray(leaf, np.float64) for leaf in in_dtype],
+        trusted.truth,
+        error,
+        noise,
+        weights,
+        RATIO_LIMIT * limits,
+    )
+
+
+def probing_sets(point: Point, axes: Axes) -> list[ndarray]:
+    """All cotangents, each leaf's alone, and single indices of the outputs' named axes."""
+    zeros = [np.zeros_like(c) for c in point.cotangents]
+    rows = [point.cotangents]
+    if len(zeros) > 1:
+        rows += [[*zeros[:n], c, *zeros[n + 1 :]] for n, c in enumerate(point.cotangents)]
+    for n, name in enumerate(point.outputs):
+        for axis in axes.get(name, {}).values():
+            for index in (0, -1):
+                alone = np.moveaxis(np.zeros_like(zeros[n]), axis, 0)
+                alone[index] = np.moveaxis(point.cotangents[n], axis, 0)[index]
+                rows.append([*zeros[:n], np.moveaxis(alone, 0, axis), *zeros[n + 1 :]])
+    return [np.stack(leaves) for leaves in zip(*rows, strict=True)]
+
+
+def _fits(
+    catalogue: Catalogue,
+    evidence: Evidence,
+    blocks: Blocks,
+    axes: Axes,
+    tried: Sequence[tuple[Hypothesis, float]],
+) -> list[Fit]:
+    """Each hypothesis at its amount."""
+    effects = _effects(catalogue, evidence, tried)
+    point = evidence.point
+    wrong = _part_norms(evidence.error, point, blocks, axes) > evidence.limits
+    return [
+        _fit(pair, effect, evidence, wrong, _part_norms(effect, point, blocks, axes))
+        for pair, effect in zip(tried, effects, strict=True)
+    ]
+
+
+def _fit(
+    tried: tuple[Hypothesis, float],
+    effect: list[ndarray],
+    evidence: Evidence,
+    wrong: ndarray,
+    reached: ndarray,
+) -> Fit:
+    """One hypothesis; the next amount is that at which a proportional effect would fit best."""
+    hypothesis, amount = tried
+    both = _dots(effect, evidence.error, evidence.weights)
+    own = _dots(effect, effect, evidence.weights)
+    total = _dots(evidence.error, evidence.error, evidence.weights)
+    rest = [e - d for e, d in zip(evidence.error, effect, strict=True)]
+    left = _dots(rest, rest, evidence.weights) / total
+    next_amount = amount * both / own if own > 0 and np.isfinite(own) else amount
+    pattern = _overlap(wrong, reached > evidence.limits)
+    rounded = all(
+        (_norms(r) <= RATIO_LIMIT * n).all() for r, n in zip(rest, evidence.noise, strict=True)
+    )
+    return Fit(
+        hypothesis,
+        amount,
+        float(left) if np.isfinite(left) else np.inf,
+        float(np.clip(next_amount, -LARGEST_AMOUNT, LARGEST_AMOUNT)),
+        pattern,
+        rounded or bool(left < CLOSE**2),
+    )
+
+
+def _overlap(one: ndarray, other: ndarray) -> float:
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def _dots(left: list[ndarray], right: list[ndarray], weights: list[ndarray]) -> float:
+    """The weighted inner product over all leaves and sets."""
+    return sum(
+        float(((w**2) * np.einsum("sn,sn->s", _rows(a), _rows(b))).sum())
+        for a, b, w in zip(left, right, weights, strict=True)
+    )
+
+
+def _rows(leaf: ndarray) -> ndarray:
+    return leaf.reshape(len(leaf), -1)
+
+
+def _norms(leaf: ndarray) -> ndarray:
+    return np.linalg.norm(_rows(leaf), axis=1)
+
+
+def _ratio(one: ndarray, other: ndarray) -> ndarray:
+    return np.divide(one, other, out=np.ones_like(one), where=other > 0)
+
+
+def _part_norms(leaves: list[ndarray], point: Point, blocks: Blocks, axes: Axes) -> ndarray:
+    """The norms [sets, parts] of every leaf, its blocks and the indices of its axes."""
+    columns: list[ndarray] = []
+    for name, leaf in zip(point.arguments, leaves, strict=True):
+        for index in (..., *blocks.get(name, {}).values()):
+            part = leaf[(slice(None), *(index if isinstance(index, tuple) else (index,)))]
+            columns.append(_norms(part)[:, None])
+        for axis in axes.get(name, {}).values():
+            rows = np.moveaxis(leaf, 1 + axis, 1)
+            columns.append(np.linalg.norm(rows.reshape(*rows.shape[:2], -1), axis=2))
+    return np.concatenate(columns, axis=1)
+
+
+def _effects(
+    catalogue: Catalogue, evidence: Evidence, tried: Sequence[tuple[Hypothesis, float]]
+) -> Iterator[list[ndarray]]:
+    """What each changes in the gradient [sets, ...], some hypotheses at a time."""
+    point = evidence.point
+    args = point.call.treedef.unflatten(_merged(point))
+    with jax.enable_x64(True):
+        shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
+        sets = _like_outputs(shapes, evidence.sets)
+        for start in range(0, len(tried), CHUNK):
+            some = list(tried[start : start + CHUNK])
+            padded = some + [(some[0][0], 0.0)] * (CHUNK - len(some))
+            changes = [jax.tree.map(lambda c, a=a: a * np.asarray(c), h.change) for h, a in padded]
+            amounts = jax.tree.map(lambda *leaves: np.stack(leaves), *changes)
+            found = _gradients(catalogue.gradient, amounts, args, sets)
+            for k in range(len(some)):
+                pairs = zip(found, evidence.truth, strict=True)
+                yield [np.asarray(leaf[k]) - truth for leaf, truth in pairs]
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradients(gradient: Any, amounts: Any, args: Any, sets: Any) -> list[Any]:
+    """For each of the amounts and each set of cotangents, the changed gradient."""
+    by_sets = jax.vmap(gradient, (None, None, 0))
+    return jax.tree.leaves(jax.vmap(by_sets, (0, None, None))(amounts, args, sets))
+
+
+def _merged(point: Point) -> list[Any]:
+    floats, others = iter(point.floats), iter(point.others)
+    return [next(floats if floating else others) for floating in point.call.floating]
+
+
+def _like_outputs(shapes: Any, sets: list[ndarray]) -> Any:
+    leaves = iter(sets)
+    return jax.tree.map(lambda leaf: next(leaves) if is_floating(leaf) else None, shapes)

@@ -1,0 +1,79 @@
+"""A kink is no wrong gradient: where one-sided derivatives differ, any value between is right."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from numpy import ndarray
+
+from jaxlstm.gradient_check.call import Point
+from jaxlstm.gradient_check.candidate import Candidate, in_float64
+from jaxlstm.gradient_check.comparison import Comparison
+from jaxlstm.gradient_check.modes import derive, reverse
+from jaxlstm.gradient_check.witnesses import value_and_size
+
+ENTRIES = 3
+"""How many of a leaf's worst entries are tried."""
+
+STEPS = 1e-5 * 0.5 ** np.arange(2)
+TOLERANCE = 1e-3
+
+
+def mark_kinks(comparisons: list[Comparison], tested: Candidate, point: Point) -> list[Comparison]:
+    """The comparisons, with the failures of arguments that stand on a kink marked as such."""
+    failed = {c.argument for c in comparisons if c.passed is False} & set(point.arguments)
+    if not failed:
+        return comparisons
+    with jax.enable_x64(True):
+        point = point.rounded(np.float64)
+        try:
+            found = tested.derive_one(reverse, point, point.cotangents)
+        except Exception:
+            return comparisons
+        truth = in_float64(
+            derive(reverse, point.call, point.floats, point.others, point.cotangents)
+        )
+        kinks = {
+            name
+            for n, name in enumerate(point.arguments)
+            if name in failed and _on_kink(tested, point, n, found[n], truth[n])
+        }
+    return [
+        dataclasses.replace(c, passed="kink") if c.passed is False and c.argument in kinks else c
+        for c in comparisons
+    ]
+
+
+def _on_kink(tested: Candidate, point: Point, n: int, found: ndarray, truth: ndarray) -> bool:
+    """Whether the leaf's entries that differ most lie between their one-sided derivatives."""
+    difference = np.ravel(abs(found - truth))
+    worst = [int(at) for at in np.argsort(difference)[::-1][:ENTRIES] if difference[at] > 0]
+    return bool(worst) and all(
+        _between(one_sided(tested, point, n, at), float(found.flat[at]), float(truth.flat[at]))
+        for at in worst
+    )
+
+
+def _between(sides: tuple[float, float], *values: float) -> bool:
+    low, high = sorted(sides)
+    margin = TOLERANCE * max(abs(low), abs(high))
+    inside = all(low - margin <= value <= high + margin for value in values)
+    return bool(high - low > 2 * margin and inside)
+
+
+def one_sided(tested: Candidate, point: Point, n: int, at: int) -> tuple[float, float]:
+    """The derivatives behind and ahead of one entry of one leaf, linearly extrapolated."""
+    size = max(1.0, float(np.abs(point.floats[n].flat[at])))
+
+    def value(step: float) -> float:
+        moved = [np.array(leaf) for leaf in point.floats]
+        moved[n].flat[at] += step
+        return value_and_size(tested, point, moved)[0]
+
+    centre = value(0.0)
+    sides = []
+    for steps in (-size * STEPS, size * STEPS):
+        coarse, fine = ((value(step) - centre) / step for step in steps)
+        sides.append(2 * fine - coarse)
+    return sides[0], sides[1]

@@ -1,0 +1,122 @@
+"""What ``check_gradients`` returns: all that was compared, what is wrong, and why it may be."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Mismatch
+from jaxlstm.gradient_check.hypotheses import Explanation
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientReport:
+    """A check's findings.
+
+    Attributes:
+        comparisons: in the order in which they were made.
+        mismatches: why something could not be compared.
+        explanations: what the catalogue makes of the failures, the likeliest first.
+        notes: what else a reader should know, a sentence each.
+    """
+
+    comparisons: tuple[Comparison, ...] = ()
+    mismatches: tuple[Mismatch, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Comparison, ...]:
+        """The comparisons that fail, the worst first."""
+        failed = [c for c in self.comparisons if c.passed is False]
+        return tuple(sorted(failed, key=lambda c: c.badness, reverse=True))
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing fails and all could be compared."""
+        return not self.mismatches and not self.failures
+
+    def raise_if_failed(self) -> None:
+        """Raises an AssertionError whose message is the whole report, where it did not pass."""
+        if not self.passed:
+            raise AssertionError(str(self))
+
+    def verdict(self) -> str:
+        """The outcome in one line."""
+        resolved = [c for c in self.comparisons if c.passed != "unresolved"]
+        worst = max((c.rounding_ratio or 0.0 for c in resolved), default=0.0)
+        counts = [f"{len(self.comparisons)} comparisons", f"{len(self.failures)} failed"]
+        for verdict in ("unresolved", "kink"):
+            number = sum(c.passed == verdict for c in self.comparisons)
+            if number or verdict == "unresolved":
+                counts.append(f"{number} {verdict}")
+        if self.mismatches:
+            counts.append(f"{len(self.mismatches)} mismatches")
+        words = "PASSED" if self.passed else "FAILED"
+        return f"{words}: {', '.join(counts)}; worst ratio {worst:.3g} of {RATIO_LIMIT:g}."
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield self.verdict()
+        yield from (f"{m.dtype}: {m.words}" for m in self.mismatches)
+        if self.explanations:
+            yield "Most likely:"
+            yield from (f"  {n}. {e}" for n, e in enumerate(self.explanations, start=1))
+        if self.failures:
+            yield "What fails, the worst first:"
+            yield from (f"  {line}" for line in grouped_failures(self.failures))
+        yield from (f"Note: {note}" for note in self.notes)
+
+    def __rich__(self) -> Any:
+        from jaxlstm.gradient_check.display import as_renderable
+
+        return as_renderable(self)
+
+    def _repr_html_(self) -> str:
+        from jaxlstm.gradient_check.display import as_html
+
+        return as_html(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        lists = ("comparisons", "mismatches", "explanations")
+        found = {name: [item.to_json() for item in getattr(self, name)] for name in lists}
+        return {"passed": self.passed, **found, "notes": list(self.notes)}
+
+
+def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
+    """A line for each argument, output, criterion and dtype, with all its wrong parts."""
+    groups: dict[tuple[Any, ...], list[Comparison]] = {}
+    for c in failures:
+        groups.setdefault((c.argument, c.output, c.criterion, c.reference, c.dtype), []).append(c)
+    for (argument, output, criterion, reference, dtype), group in groups.items():
+        worst = group[0]
+        ratio = "" if worst.rounding_ratio is None else f", ratio {worst.rounding_ratio:.3g}"
+        pulled = f" from {output} alone" if output else ""
+        parts = ", ".join(wrong_parts(group)) or "as a whole"
+        yield (
+            f"{argument}{pulled}, {dtype}, {criterion} against {reference}: "
+            f"error {worst.relative_error:.1e}{ratio} ({parts})"
+        )
+
+
+def wrong_parts(group: Iterable[Comparison]) -> list[str]:
+    """The parts' names, runs of indices joined: "forget gate", "step 0 to 7"."""
+    group = list(group)
+    blocks = [c.block for c in group if c.block is not None and c.axis is None]
+    indices: dict[str, list[int]] = {}
+    for c in group:
+        if c.axis is not None and c.index is not None:
+            indices.setdefault(c.axis, []).append(c.index)
+    return blocks + [f"{axis} {_runs(sorted(found))}" for axis, found in indices.items()]
+
+
+def _runs(indices: list[int]) -> str:
+    """Sorted numbers with runs joined: "0 to 3, 7"."""
+    runs = [
+        [number for _, number in run]
+        for _, run in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0])
+    ]
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

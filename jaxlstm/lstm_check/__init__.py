@@ -1,0 +1,14 @@
+"""The LSTM under gradient_check: what is drawn, what is compared, what is likely to be wrong."""
+
+# from jaxlstm.lstm_check.check import AUTODIFF, HAND_WRITTEN, check_lstm
+from jaxlstm.lstm_check.problem import CheckConfig, Problem, draw_problem, gate_blocks
+
+__all__ = [
+    "AUTODIFF",
+    "HAND_WRITTEN",
+    "CheckConfig",
+    "Problem",
+    "check_lstm",
+    "draw_problem",
+    "gate_blocks",
+]

@@ -1,0 +1,40 @@
+"""The hand-written gradient, or a user's, under ``gradient_check``."""
+
+from collections.abc import Callable
+
+from jaxlstm.gradient_check import GradientReport, check_gradients
+from jaxlstm.lstm_check.catalogue import lstm_catalogue
+from jaxlstm.lstm_check.problem import CheckConfig, Problem
+
+HAND_WRITTEN = "hand-written VJP"
+AUTODIFF = "autodiff of the plain scan"
+
+
+def check_lstm(
+    problem: Problem,
+    config: CheckConfig,
+    *,
+    candidate: str = HAND_WRITTEN,
+    progress: Callable[[str], None] = lambda _: None,
+) -> GradientReport:
+    """Compares the problem's gradient with autodiff in every dtype, and with the witnesses.
+
+    Args:
+        problem: as drawn by ``draw_problem``.
+        config: the same.
+        candidate: what to call the derivation under test.
+        progress: told what is compared next.
+    """
+    return check_gradients(
+        problem.candidate,
+        problem.reference,
+        problem.args,
+        cotangents=problem.cotangents,
+        dtypes=config.dtypes,
+        blocks=problem.blocks,
+        axes=problem.axes,
+        hypotheses=lstm_catalogue(config.time, config.activations) if not config.text else None,
+        names=(candidate, AUTODIFF),
+        seed=config.seed,
+        progress=progress,
+    )
