@@ -69,7 +69,7 @@ class Point(NamedTuple):
 
 
 def make_point(
-    function: Callable[..., Any], args: tuple[Any, ...], cotangents: Any, rng: np.random.Generator
+    function: Callable[..., Any], args: Any, cotangents: Any, rng: np.random.Generator | None = None
 ) -> Point:
     """The point ``args`` of a function, with cotangents drawn where none are given.
 
@@ -77,7 +77,7 @@ def make_point(
         function: of positional arguments, their names those of its signature.
         args: a tuple of pytrees.
         cotangents: like the outputs, or None.
-        rng: draws what is not given.
+        rng: draws what is not given; that of seed 0 if None.
 
     Raises:
         TypeError: ``args`` that are no tuple, or leaves that are no arrays or complex.
@@ -97,13 +97,18 @@ def make_point(
     if not floats:
         raise ValueError("args: expected a floating array to differentiate by, got none.")
     shapes = jax.eval_shape(call.whole, floats, others)
-    cotangents = _draw_like(shapes, rng) if cotangents is None else _checked(cotangents, shapes)
+    outputs = output_names(shapes)
+    cotangents = (
+        _draw_like(shapes, rng or np.random.default_rng(0))
+        if cotangents is None
+        else _checked(cotangents, shapes)
+    )
     return Point(
         call,
         floats,
         others,
         [name for name, floating in zip(names, mask, strict=True) if floating],
-        output_names(shapes),
+        outputs,
         cotangents,
     )
 

@@ -73,7 +73,7 @@ def in_float64(leaves: list[Any]) -> list[ndarray]:
 
 def _elsewhere(rng: np.random.Generator, leaf: ndarray) -> ndarray:
     moved = np.asarray(leaf, np.float64) * (1 + 0.1 * rng.standard_normal(leaf.shape))
-    return moved.astype(leaf.dtype)
+    return np.asarray(moved, leaf.dtype)
 
 
 def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mismatch]:

@@ -8,6 +8,9 @@ RATIO_LIMIT = 8.0
 """An error of more than this many yardsticks is no rounding error."""
 
 
+ALL_ARGUMENTS = "all arguments"
+"""What a comparison of forward mode along a direction of all arguments names as its argument."""
+
 Verdict = bool | Literal["unresolved", "kink"]
 """Whether the error is a rounding error; "unresolved" where the reference cannot tell, "kink" where
 the function has no derivative and both sides lie between its one-sided ones."""

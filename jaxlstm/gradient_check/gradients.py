@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from jaxlstm.gradient_check.call import Point, make_point, rounded
 from jaxlstm.gradient_check.candidate import Candidate, structure_mismatches
-from jaxlstm.gradient_check.comparison import Comparison, Mismatch
+from jaxlstm.gradient_check.comparison import ALL_ARGUMENTS, Comparison, Mismatch
 from jaxlstm.gradient_check.explain import explain
 from jaxlstm.gradient_check.float64_self import narrowest_inside
 from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation
@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 def check_gradients(
     candidate: Callable[..., Any],
     reference: Callable[..., Any],
-    args: tuple[Any, ...],
+    args: Any,
     *,
     cotangents: Any = None,
     dtypes: Sequence[Any] = ("float64", "float32"),
@@ -334,5 +334,5 @@ def _together_and_alone(names: list[str]) -> list[str | None]:
 
 def _turned(comparison: Comparison) -> Comparison:
     """Of forward mode: the leaf is an output, the set an argument's direction."""
-    argument = comparison.output or "all arguments"
+    argument = comparison.output or ALL_ARGUMENTS
     return dataclasses.replace(comparison, argument=argument, output=comparison.argument)

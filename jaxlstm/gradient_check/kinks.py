@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from jaxlstm.gradient_check.call import Point
 from jaxlstm.gradient_check.candidate import Candidate, in_float64
-from jaxlstm.gradient_check.comparison import Comparison
+from jaxlstm.gradient_check.comparison import ALL_ARGUMENTS, Comparison
 from jaxlstm.gradient_check.modes import derive, reverse
 from jaxlstm.gradient_check.witnesses import value_and_size
 
@@ -37,20 +37,22 @@ def mark_kinks(comparisons: list[Comparison], tested: Candidate, point: Point) -
         kinks = {
             name
             for n, name in enumerate(point.arguments)
-            if name in failed and _on_kink(tested, point, n, found[n], truth[n])
+            if name in failed and _on_kink(point, n, found[n], truth[n])
         }
+    if kinks:
+        kinks.add(ALL_ARGUMENTS)
     return [
         dataclasses.replace(c, passed="kink") if c.passed is False and c.argument in kinks else c
         for c in comparisons
     ]
 
 
-def _on_kink(tested: Candidate, point: Point, n: int, found: ndarray, truth: ndarray) -> bool:
+def _on_kink(point: Point, n: int, found: ndarray, truth: ndarray) -> bool:
     """Whether the leaf's entries that differ most lie between their one-sided derivatives."""
     difference = np.ravel(abs(found - truth))
     worst = [int(at) for at in np.argsort(difference)[::-1][:ENTRIES] if difference[at] > 0]
     return bool(worst) and all(
-        _between(one_sided(tested, point, n, at), float(found.flat[at]), float(truth.flat[at]))
+        _between(one_sided(point, n, at), float(found.flat[at]), float(truth.flat[at]))
         for at in worst
     )
 
@@ -62,14 +64,15 @@ def _between(sides: tuple[float, float], *values: float) -> bool:
     return bool(high - low > 2 * margin and inside)
 
 
-def one_sided(tested: Candidate, point: Point, n: int, at: int) -> tuple[float, float]:
-    """The derivatives behind and ahead of one entry of one leaf, linearly extrapolated."""
+def one_sided(point: Point, n: int, at: int) -> tuple[float, float]:
+    """The function's derivatives behind and ahead of one entry of one leaf, extrapolated."""
+    function = Candidate(point.call, jit=True)
     size = max(1.0, float(np.abs(point.floats[n].flat[at])))
 
     def value(step: float) -> float:
         moved = [np.array(leaf) for leaf in point.floats]
         moved[n].flat[at] += step
-        return value_and_size(tested, point, moved)[0]
+        return value_and_size(function, point, moved)[0]
 
     centre = value(0.0)
     sides = []
