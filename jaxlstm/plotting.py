@@ -8,15 +8,14 @@ from matplotlib.figure import Figure
 from jaxlstm.gradient_check import RATIO_LIMIT, GradientReport
 from jaxlstm.gradient_check.display import heat_maps
 
-EXACT = 1e-2
-"""The ratio that anything smaller is drawn as."""
+DECADES = 3.0
+"""How far from the limit the colours go, in powers of ten."""
 
 
 def plot_gradient_report(report: GradientReport) -> Figure:
     """A heat map of rounding ratios for each named axis: a row an argument, a column a step.
 
-    Wrong entries are darker than the mark at the limit on the colour bar; a ratio that is infinite
-    is drawn as the largest finite one. Arguments without a named axis stand in one bar beside.
+    Purple passes, orange fails, white is the limit itself.
     """
     maps = heat_maps(report)
     rows = sum(len(names) for _, names, _ in maps)
@@ -24,20 +23,17 @@ def plot_gradient_report(report: GradientReport) -> Figure:
     figure.suptitle(report.verdict(), fontsize=10)
     for place, (axis, names, heat) in enumerate(maps, start=1):
         axes = figure.add_subplot(len(maps), 1, place)
-        finite = heat[np.isfinite(heat)]
-        worst = max(finite.max(initial=0.0), 10 * RATIO_LIMIT)
-        shown = np.clip(np.where(np.isinf(heat), worst, heat), EXACT, worst)
+        low, high = RATIO_LIMIT * 10**-DECADES, RATIO_LIMIT * 10**DECADES
         image = axes.imshow(
-            shown,
+            np.clip(heat, low, high),
             aspect="auto",
             interpolation="nearest",
-            cmap=matplotlib.colormaps["cividis_r"],
-            norm=LogNorm(EXACT, worst),
+            cmap=matplotlib.colormaps["PuOr_r"],
+            norm=LogNorm(low, high),
         )
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_xlabel(axis)
-        bar = figure.colorbar(image, ax=axes, label="rounding ratio")
-        bar.ax.axhline(RATIO_LIMIT, color="red", linewidth=2)
+        figure.colorbar(image, ax=axes, label="rounding ratio")
     return figure
 
 

@@ -33,6 +33,7 @@ from jaxlstm.cli.arguments import (
 )
 from jaxlstm.gradient_check import GradientReport
 from jaxlstm.gradient_check.call import make_point
+from jaxlstm.gradient_check.display import tables
 from jaxlstm.gradient_check.modes import reverse
 from jaxlstm.lstm_check import (
     AUTODIFF,
@@ -49,10 +50,9 @@ DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, w
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
 what rounding alone does. Exit code 0 where all agree, 1 where one does not, 2 on bad input."""
 LEGEND = (
-    "Relative errors of each argument's worst part: against JAX's autodiff in each dtype; of the "
-    "second order; of jit, vmap and a second run against the first; against central differences; "
-    "the slope of the Taylor remainder, 2 where the gradient is right; the adjoint identity. "
-    "Ratio: the error in units of rounding.\n"
+    "Relative errors of each argument's worst part; ratio: in units of what rounding alone does. "
+    "Second: the second order. Jit, vmap, again: against eager, a loop, a first run. Diff.: "
+    "central differences. Slope: of the Taylor remainder, 2 where the gradient is right.\n"
 )
 EXAMPLE = """example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json;
 of your own gradient: jaxlstm check --candidate my_module:my_lstm --plot where.png"""
@@ -133,7 +133,8 @@ def _print(
     config: CheckConfig,
 ) -> None:
     console.print(f"[bold]The gradient by hand[/bold]: {_sizes(config)}", justify="center")
-    console.print(report)
+    for table in tables(report):
+        console.print(table)
     console.print(LEGEND, style="dim")
     if costs:
         console.print(_cost_table(costs, dtype))
@@ -187,7 +188,7 @@ def _plotting(destination: str | None) -> Callable[[GradientReport], None] | Non
 def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
     """Of the gradient by every argument, the candidate's and autodiff's."""
     with jax.enable_x64(dtype == "float64"):
-        point = make_point(problem.reference, problem.args, problem.cotangents, None)
+        point = make_point(problem.reference, problem.args, problem.cotangents)
         point = point.rounded(jnp.dtype(dtype))
         functions = {name: problem.candidate, AUTODIFF: problem.reference}
         gradients = {

@@ -1,6 +1,6 @@
 """A report as a rich table and as plain HTML."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape as escape_html
 from typing import Any
 
@@ -12,45 +12,61 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxlstm.gradient_check.comparison import Comparison
-from jaxlstm.gradient_check.report import GradientReport
+from jaxlstm.gradient_check.report import REVERSE, GradientReport, grouped_failures
 
-SHOWN = 25
-"""Failures that a table lists; ``str`` and JSON hold all."""
+SHOWN = 12
+"""Lines of failures that are shown; ``str`` and JSON hold all."""
 
 COLOURS = {True: "green", False: "red", "unresolved": "yellow", "kink": "yellow"}
 
 
 def as_renderable(report: GradientReport) -> Any:
-    """Each argument's worst part by criterion, then what fails and why, as rich sees it."""
-    parts: list[Any] = [summary_table(report)] if report.comparisons else []
-    parts += [f"[red]{m.dtype}: {escape(m.words)}[/red]" for m in report.mismatches]
-    parts += explanation_lines(report)
-    parts += [failure_table(report.failures)] if report.failures else []
-    parts += [f"[dim]{escape(note)}[/dim]" for note in report.notes]
+    """The tables and the verdict, as rich sees them."""
     colour = "green" if report.passed else "red"
-    return Group(*parts, f"[{colour}]{escape(report.verdict())}[/{colour}]")
+    return Group(*tables(report), f"[{colour}]{escape(report.verdict())}[/{colour}]")
 
 
-def summary_table(report: GradientReport, title: str = "Relative errors") -> Table:
-    """For each argument the error of its worst part, a column for each dtype and criterion."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def tables(report: GradientReport) -> Iterator[Any]:
+    """Each argument's worst part by dtype and by criterion, what fails, and why."""
     gradients = [c for c in report.comparisons if c.criterion not in ("values", "forward mode")]
-    columns = list(dict.fromkeys(map(column, gradients)))
+    by_dtype = [c for c in gradients if c.criterion == REVERSE]
+    others = [c for c in gradients if c.criterion != REVERSE]
+    if by_dtype:
+        yield _worst_parts(f"Relative errors against {by_dtype[0].reference}", by_dtype, ratio=True)
+    if others:
+        yield _worst_parts("By other ways", others, ratio=False)
+    yield from (f"[red]{m.dtype}: {escape(m.words)}[/red]" for m in report.mismatches)
+    yield from explanation_lines(report)
+    lines = list(grouped_failures(report.failures))
+    if lines:
+        yield f"[red]{len(report.failures)} comparisons fail[/red], the worst first:"
+    yield from (f"  {escape(line)}" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        yield f"  and {len(lines) - SHOWN} more; --json lists all."
+    yield from (f"[dim]{escape(note)}[/dim]" for note in report.notes)
+
+
+def _worst_parts(title: str, comparisons: list[Comparison], *, ratio: bool) -> Table:
+    """For each argument the error of its worst part, a column for each dtype or criterion."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns = list(dict.fromkeys(map(column, comparisons)))
     table.add_column("argument", no_wrap=True)
-    for name in (*columns, "ratio"):
+    for name in (*columns, *(["ratio"] if ratio else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    for argument in dict.fromkeys(c.argument for c in gradients):
-        rows = [c for c in gradients if c.argument == argument]
+    for argument in dict.fromkeys(c.argument for c in comparisons):
+        rows = [c for c in comparisons if c.argument == argument]
         worst = [_worst(c for c in rows if column(c) == name) for name in columns]
-        table.add_row(argument, *map(error_text, worst), ratio_text(_worst(rows)))
+        table.add_row(
+            argument, *map(error_text, worst), *([ratio_text(_worst(rows))] if ratio else [])
+        )
     return table
 
 
 def column(comparison: Comparison) -> str:
     """The heading under which a comparison's error stands."""
     short = {
-        "rounding ratio": comparison.dtype,
-        "second order": "2nd order",
+        REVERSE: comparison.dtype,
+        "second order": "second",
         "jit against eager": "jit",
         "vmap against a loop": "vmap",
         "repeated runs": "again",
@@ -59,19 +75,6 @@ def column(comparison: Comparison) -> str:
         "adjoint identity": "adjoint",
     }
     return short.get(comparison.criterion, comparison.criterion)
-
-
-def failure_table(failures: Iterable[Comparison]) -> Table:
-    """The worst failures, one a row."""
-    failures = list(failures)
-    more = f"; the worst {SHOWN}" if len(failures) > SHOWN else ""
-    table = Table(title=f"{len(failures)} comparisons fail{more}", box=SIMPLE_HEAD)
-    for heading in ("argument", "part", "from", "criterion", "dtype", "error", "ratio"):
-        table.add_column(heading)
-    for c in failures[:SHOWN]:
-        place = c.argument, escape(c.block or "all"), c.output or "all outputs"
-        table.add_row(*place, c.criterion, c.dtype, error_text(c), ratio_text(c))
-    return table
 
 
 def explanation_lines(report: GradientReport) -> list[str]:
@@ -88,7 +91,8 @@ def error_text(comparison: Comparison | None) -> str:
         return _coloured(comparison, comparison.passed)
     if comparison.slope is not None:
         return _coloured(comparison, f"{comparison.slope:.2f}")
-    return _coloured(comparison, f"{comparison.relative_error:.1e}")
+    error = comparison.relative_error
+    return _coloured(comparison, f"{error:.1e}" if error else "0")
 
 
 def ratio_text(comparison: Comparison | None) -> str:
@@ -96,7 +100,7 @@ def ratio_text(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
     ratio = comparison.rounding_ratio
-    return _coloured(comparison, "exact" if ratio is None else f"{ratio:.2f}")
+    return _coloured(comparison, "exact" if ratio is None else f"{ratio:.3g}")
 
 
 def _worst(comparisons: Iterable[Comparison]) -> Comparison | None:
@@ -123,7 +127,7 @@ def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
     """
     cells: dict[str, dict[str, dict[int, float]]] = {}
     for c in report.comparisons:
-        if c.axis is not None and c.index is not None and c.criterion != "values":
+        if c.axis is not None and c.index is not None and c.criterion == REVERSE:
             pulled = "" if c.output is None else f" from {c.output}"
             row = f"{c.argument}{pulled}, {c.dtype}"
             cells.setdefault(c.axis, {}).setdefault(row, {})[c.index] = _heat(c)

@@ -28,10 +28,9 @@ from jaxlstm.gradient_check.modes import (
     values,
 )
 from jaxlstm.gradient_check.parts import Axes, Blocks, judge_parts
-from jaxlstm.gradient_check.report import GradientReport
+from jaxlstm.gradient_check.report import REVERSE, GradientReport
 from jaxlstm.gradient_check.witnesses import witness
 
-REVERSE = "rounding ratio"
 MODES = ("forward mode", "second order")
 CONSISTENCY = ("jit against eager", "vmap against a loop", "repeated runs")
 
@@ -276,7 +275,8 @@ class _Check(NamedTuple):
         names: tuple[str, str],
     ) -> Iterator[Comparison]:
         for n, leaf in enumerate(leaves):
-            blocks, axes = self.settings.blocks.get(leaf, {}), self.settings.axes.get(leaf, {})
+            blocks = self.settings.blocks.get(leaf, {})
+            axes = self.settings.axes.get(leaf, {}) if criterion in (REVERSE, "values") else {}
             for judged in judge_parts(found[n], trusted, n, self.narrowest, blocks, axes):
                 yield Comparison(
                     *names,
@@ -305,7 +305,7 @@ class _Check(NamedTuple):
         """Of what not every function has, a note; of values and gradients, a mismatch."""
         if criterion not in MODES:
             return self._raised(error, "")
-        note = f"{criterion} is not defined for the {self.settings.names[0]}: {first_line(error)}"
+        note = f"{self.settings.names[0]}: {criterion} is not defined: {first_line(error)}"
         return GradientReport(notes=(note,))
 
     def _raised(self, error: Exception, before: str) -> GradientReport:

@@ -1,7 +1,6 @@
 """A kink is no wrong gradient: where one-sided derivatives differ, any value between is right."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np

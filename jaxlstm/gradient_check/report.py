@@ -8,6 +8,9 @@ from typing import Any
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Mismatch
 from jaxlstm.gradient_check.hypotheses import Explanation
 
+REVERSE = "rounding ratio"
+"""The criterion of a gradient held against the reference's in units of rounding."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GradientReport:
@@ -87,7 +90,11 @@ class GradientReport:
 
 
 def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
-    """A line for each argument, output, criterion and dtype, with all its wrong parts."""
+    """A line for each argument, output, criterion and dtype, with all its wrong parts.
+
+    Gradients against the reference stand before what other criteria say of them.
+    """
+    failures = sorted(failures, key=lambda c: c.criterion != REVERSE)
     groups: dict[tuple[Any, ...], list[Comparison]] = {}
     for c in failures:
         groups.setdefault((c.argument, c.output, c.criterion, c.reference, c.dtype), []).append(c)
@@ -95,10 +102,10 @@ def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
         worst = group[0]
         ratio = "" if worst.rounding_ratio is None else f", ratio {worst.rounding_ratio:.3g}"
         pulled = f" from {output} alone" if output else ""
+        how = f"against {reference}" if criterion == REVERSE else criterion
         parts = ", ".join(wrong_parts(group)) or "as a whole"
         yield (
-            f"{argument}{pulled}, {dtype}, {criterion} against {reference}: "
-            f"error {worst.relative_error:.1e}{ratio} ({parts})"
+            f"{argument}{pulled}, {dtype}, {how}: error {worst.relative_error:.1e}{ratio} ({parts})"
         )
 
 

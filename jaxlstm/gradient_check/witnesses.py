@@ -226,7 +226,7 @@ def directions_of(rng: np.random.Generator, point: Point) -> list[list[ndarray]]
     def size(leaf: ndarray) -> float:
         return float(np.sqrt(np.mean(leaf**2)) if leaf.size else 0.0) or 1.0
 
-    drawn = [rng.standard_normal(leaf.shape) * size(leaf) for leaf in point.floats]
+    drawn = [np.asarray(rng.standard_normal(leaf.shape) * size(leaf)) for leaf in point.floats]
     return [
         [way if n == k else np.zeros_like(way) for k, way in enumerate(drawn)]
         for n in range(len(drawn))
