@@ -74,12 +74,13 @@ def _judged(
     stack: ndarray, along: tuple[int, ...], dtype: Any, parts: list[Part]
 ) -> Iterator[Judged]:
     """Judges each index of the axes ``along`` of truth, candidate and rounded truths."""
-    truth, found, *rounded = stack
+    truth = stack[0]
     rest = tuple(axis for axis in range(truth.ndim) if axis not in along)
     shape = (len(truth), len(parts))
+    shifted = (0, *(1 + axis for axis in along))
     with np.errstate(invalid="ignore"):
-        errors = relative_errors(found, truth, along).reshape(shape)
-        yards = np.max([relative_errors(r, truth, along) for r in rounded], 0).reshape(shape)
+        distances = relative_errors(stack[1:], np.broadcast_to(truth, stack[1:].shape), shifted)
+    errors, yards = distances[0].reshape(shape), distances[1:].max(0).reshape(shape)
     finite = np.isfinite(truth).all(rest).reshape(shape)
     nonzero = truth.any(rest).reshape(shape)
     for (s, n), error in np.ndenumerate(errors):
