@@ -5,6 +5,18 @@ i, f, o = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o)              [F2] [F3] [F4]
 g    = phi(z_g)                                                 [F5]
 c_t  = f * c_{t-1} + i * g                                      [F6]
 h_t  = o * psi(c_t)                                             [F7]
+
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [F1]  000 (1), (2), (3), (4); 001 (forward i_t), (forward f_t), (forward e_t), (forward c~_t);
+          002 (forward a^t), (forward i^t), (forward f^t), (forward o^t), (Ihat = Theta I);
+          003 (o_t), (i_t), (f_t), (s~_t); 004 (o_t), (f_t), (i_t), (u_t)
+    [F2]  000 (2); 001 (forward i_t), (i_t); 002 (forward i^t); 003 (i_t); 004 (i_t)
+    [F3]  000 (3); 001 (forward f_t); 002 (forward f^t); 003 (f_t); 004 (f_t)
+    [F4]  000 (1); 001 (forward e_t); 002 (forward o^t); 003 (o_t); 004 (o_t)
+    [F5]  000 (4); 001 (forward c~_t); 002 (forward a^t); 003 (s~_t); 004 (u_t)
+    [F6]  000 (5); 001 (forward c_t); 002 (forward c^t); 003 (s_t); 004 (tanh(c_t))
+    [F7]  000 (6); 001 (forward h_t); 002 (forward h^t); 003 (h_t); 004 (h_t)
 """
 
 from collections.abc import Callable

@@ -1,15 +1,26 @@
 """The LSTM's calculus, all of it: six diagonals and what is linear in them.
 
 Only the pointwise map ``(z_t, c_{t-1}) -> (c_t, h_t)`` needs calculus; around it stand matrix
-products and their transposes. Differentiating [F2] to [F7], one line for each diagonal, with the
-source documents' equations that it appears in (``jaxlstm sources`` shows them):
+products and their transposes. Differentiating [F2] to [F7], one line for each diagonal:
 
-    dc/dz_i     = g * i (1 - i)             [D1]  000 (15), 001 (dL/di_t di_t/dh), 002 (dE/di^t)
-    dc/dz_f     = c_{t-1} * f (1 - f)       [D2]  000 (16), 001 (dL/df_t df_t/dh), 002 (dE/df^t)
-    dc/dz_g     = i * phi'(z_g)             [D3]  000 (14), 001 (dL/dc~_t dc~_t/dh), 002 (dE/da^t)
-    dc/dc_{t-1} = f                         [D4]  000 (7), 002 (dE/dc^{t-1})
-    dh/dz_o     = psi(c_t) * o (1 - o)      [D5]  000 (8), 001 (dL/de_t de_t/dh), 002 (dE/do^t)
-    dh/dc       = o * psi'(c_t)             [D6]  000 (8), 002 (dE/dc^t)
+    dc/dz_i     = g * i (1 - i)             [D1]
+    dc/dz_f     = c_{t-1} * f (1 - f)       [D2]
+    dc/dz_g     = i * phi'(z_g)             [D3]
+    dc/dc_{t-1} = f                         [D4]
+    dh/dz_o     = psi(c_t) * o (1 - o)      [D5]
+    dh/dc       = o * psi'(c_t)             [D6]
+
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [D1]  000 (7), (15), (19), (23); 001 (dL/di_t di_t/dh); 002 (dE/di^t), (dE/dihat^t)
+    [D2]  000 (7), (16), (20), (24); 001 (dL/df_t df_t/dh); 002 (dE/df^t), (dE/dfhat^t);
+          004 (df_t/dh_t-1)
+    [D3]  000 (7), (14), (18), (22); 001 (dL/dc~_t dc~_t/dh); 002 (dE/da^t), (dE/dahat^t)
+    [D4]  000 (7); 002 (dE/dc^{t-1}); 003 (explicit ds_t/ds_t-1)
+    [D5]  000 (8), (17), (21), (25); 001 (dL/de_t de_t/dh); 002 (dE/do^t), (dE/dohat^t);
+          003 (do_t/dh_t-1); 004 (dh_t/dh_t-1)
+    [D6]  000 (8), (14), (15), (16), (18), (19), (20), (22), (23), (24); 002 (dE/dc^t);
+          003 (dh_t/ds_t); 004 (dh_t/dh_t-1)
 
 None of them holds a cotangent or a recursion, so they are computed for one step or for all steps at
 once. Every derivative of an activation is written in the activation's own value:

@@ -5,12 +5,21 @@
     p_t = softmax(y_t)                      probabilities                     [R3]
     L_t = -log p_t[k_{t+1}]                 cross-entropy in nats             [R4]
 
-and backward, document 001's equations in row vectors (its dL/do_t = -(y_t - p_t)', gV, and (9)):
+and backward:
 
     d_y_t = d_L_t (p_t - onehot(k_{t+1}))                                     [R5]
     d_h_t = d_y_t V'                                                          [R6]
     d_V   = sum_t h_t' d_y_t,  d_a = sum_t d_y_t                              [R7]
     d_E   = sum_t onehot(k_t)' d_x_t        each d_x_t added to its row       [R8]
+
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [R2]  001 (forward o_t)
+    [R3]  001 (forward p_t)
+    [R4]  001 (L)
+    [R5]  001 (dL/do_t)
+    [R6]  001 (dL/dh_T)
+    [R7]  001 (9)
 
 Beside each function stands the same one left to JAX's autodiff, as its oracle.
 """

@@ -14,12 +14,15 @@ reverse scan whose body is [B1] to [B4], then the weight gradients as large prod
 
 In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
 
-    [B1]  001 (dL/dc_T), 002 (dc^t)
-    [B2]  001 (dL/di_t di_t/dh), 002 (dE/di^t)
-    [B3]  002 (dE/dc^{t-1})
-    [B4]  000 (10), 001 (dL/dh_t), 002 (dE/dh^{t-1})
-    [B5]  000 (11), 001 (1), (3), (5), (7), 002 (dE/dTheta)
-    [B6]  000 (12), 001 (2), (4), (6), (8), 002 (dE/dTheta)
+    [B1]  001 (dL/dc_T), (dL/dc_t); 002 (dE/dc^t), (dc^t), (NOTE 1)
+    [B2]  001 (step 1), (step 4), (dL/di_t di_t/dh), (dL/df_t df_t/dh), (dL/de_t de_t/dh),
+          (dL/dc~_t dc~_t/dh); 002 (dE/do^t), (dE/di^t), (dE/da^t), (dE/df^t), (dE/dahat^t),
+          (dE/dihat^t), (dE/dfhat^t), (dE/dohat^t)
+    [B3]  001 (dL/dc_t); 002 (dE/dc^{t-1})
+    [B4]  000 (10); 001 (dL/dh_t), (step 2), (dL/di_t di_t/dh), (dL/df_t df_t/dh),
+          (dL/de_t de_t/dh), (dL/dc~_t dc~_t/dh); 002 (dE/dh^{t-1})
+    [B5]  000 (11); 001 (1), (3), (5), (7); 002 (dTheta^t), (dE/dTheta)
+    [B6]  000 (12); 001 (2), (4), (6), (8); 002 (dTheta^t), (dE/dTheta)
     [B7]  000 (13)
     [B8]  002 (dE/dx^t)
 

@@ -1,14 +1,17 @@
 """From a label such as [B2] to the lines of the library that implement it, and back."""
 
 import re
-from collections.abc import Iterator
 from importlib import resources
 
 IMPLEMENTATION = ("cell.py", "cell_derivatives.py", "sequence.py", "readout.py")
 """The files whose lines carry labels."""
 
 LABEL = re.compile(r"\[([A-Z]\d)\]")
-CITATION = re.compile(r"(00\d) ((?:\([^()]*\)(?:, )?)+)")
+EQUATION = r"\(((?:[^()]|\([^()]*\))*)\)"
+"""An equation's number or label in parentheses, which may hold a pair of its own."""
+DOCUMENT = rf"(00\d)((?:,?\s+{EQUATION})+)"
+CITATIONS = re.compile(rf"{LABEL.pattern}((?:;?\s+{DOCUMENT})+)")
+"""A label and the equations that it stands for, over as many lines as it takes."""
 
 
 def code_lines(label: str) -> list[str]:
@@ -19,25 +22,30 @@ def code_lines(label: str) -> list[str]:
     """
     return [
         f"jaxlstm/{name}:{number}"
-        for name, number, line in _lines()
+        for name in IMPLEMENTATION
+        for number, line in enumerate(_text(name).splitlines(), start=1)
         if "#" in line and label in LABEL.findall(line.split("#", 1)[1])
     ]
 
 
 def citations() -> set[tuple[str, str, str]]:
     """(label, document, equation) of every citation beside a label in the files' docstrings."""
+    return set().union(*(citations_in(_text(name)) for name in IMPLEMENTATION))
+
+
+def citations_in(text: str) -> set[tuple[str, str, str]]:
+    """(label, document, equation) of every citation in a text.
+
+    >>> sorted(citations_in("[F6]  000 (5); 004 (tanh(c_t))"))
+    [('F6', '000', '5'), ('F6', '004', 'tanh(c_t)')]
+    """
     return {
         (label, document, equation)
-        for _, _, line in _lines()
-        for label in LABEL.findall(line)[:1]
-        for document, equations in CITATION.findall(line)
-        for equation in re.findall(r"\(([^()]*)\)", equations)
+        for label, cited, *_ in CITATIONS.findall(text)
+        for document, equations, _ in re.findall(DOCUMENT, cited)
+        for equation in re.findall(EQUATION, equations)
     }
 
 
-def _lines() -> Iterator[tuple[str, int, str]]:
-    """File, number and text of every line of the implementation."""
-    for name in IMPLEMENTATION:
-        text = resources.files("jaxlstm").joinpath(name).read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
-            yield name, number, line
+def _text(name: str) -> str:
+    return resources.files("jaxlstm").joinpath(name).read_text(encoding="utf-8")
