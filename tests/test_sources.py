@@ -25,6 +25,7 @@ def test_every_line_is_judged_as_recorded(document):
     assert strange == []
     for judgement in judgements:
         assert_wrong_everywhere_and_corrected(judgement)
+        assert (judgement.reason is not None) == (judgement.verdict == "ill-formed")
         assert not judgement.entry.used_by or is_true(judgement)
     for seeds in OTHERS:
         verdicts = [j.verdict for j in judge_document(document, seeds)]
@@ -134,11 +135,40 @@ def test_unrolled_lines_are_not_true_by_construction():
             assert judge(entry, [q._replace(by=noise)], [0]).printed_error > 1e-2
 
 
+def plain(printed, truth=lambda q: q, **fields):
+    """An entry about vectors of any size."""
+    return Entry("000", "none", "x", printed=printed, truth=truth, **fields)
+
+
 def test_a_wrong_record_is_told():
-    entry = Entry("000", "none", "x", printed=lambda q: q + 1, truth=lambda q: q, verdict="holds")
-    judgement = judge(entry, [np.arange(1.0, 4.0)], [0])
+    judgement = judge(plain(lambda q: q + 1, verdict="holds"), [np.arange(1.0, 4.0)], [0])
     assert judgement.verdict == "fails"
     assert not judgement.as_recorded
+
+
+def test_operands_that_do_not_fit_are_ill_formed_and_a_bug_is_not():
+    draws = [np.ones(3), np.ones(5)]
+    misfit = judge(plain(lambda q: q @ np.ones(4)), draws, [0])
+    assert (misfit.verdict, misfit.printed_error) == ("ill-formed", None)
+    assert "size 4 is different from 3" in misfit.to_json()["reason"]
+    assert judge(plain(lambda q: q[None]), draws, [0]).reason == "expected shape (3,), got (1, 3)"
+    assert judge(plain(lambda q: q + 0 * np.ones(5)), draws, [0]).verdict == "undecided"
+    for entry in (
+        plain(lambda q: q * int("x")),
+        plain(lambda q: q, truth=lambda q: q @ np.ones(4)),
+        plain(lambda q: q, corrected=lambda q: q @ np.ones(4)),
+    ):
+        with pytest.raises(ValueError, match=r"invalid literal|different from 3"):
+            judge(entry, draws, [0])
+
+
+def test_terms_are_fitted_only_where_the_draws_decide():
+    draws = [np.arange(1.0, 4.0), np.arange(2.0, 5.0) ** 2]
+    entry = plain(lambda q: -q, terms=lambda q: {"q": q, "1": np.ones_like(q)})
+    assert judge(entry, draws, [0]).fit == pytest.approx({"q": 2, "1": 0})
+    assert judge(entry, [np.ones(3)], [0]).fit == {}
+    unexplained = plain(lambda q: -q, terms=lambda q: {"q^2": q**2})
+    assert judge(unexplained, draws, [0]).fit == {}
 
 
 def test_code_and_documents_cite_each_other():
@@ -152,12 +182,16 @@ def test_code_and_documents_cite_each_other():
     assert {label for label, _, _ in used} == labels - {"R1"}
 
 
-def test_json_lists_every_line(capsys):
-    assert main(["sources", "--json", "-", "--draws", "3"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+def test_json_and_tables_of_all_documents(capsys, tmp_path):
+    path = tmp_path / "lines.json"
+    assert main(["sources", "--json", str(path), "--draws", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "all as recorded" in printed.out
+    assert printed.err.splitlines() == [f"judging document {name}" for name in DOCUMENTS]
+    rows = json.loads(path.read_text())
     expected = {
         "document", "equation", "line", "reading", "kind", "statement", "verdict",
-        "printed_error", "corrected_error", "note",
+        "printed_error", "corrected_error", "note", "reason",
     }  # fmt: skip
     assert all(expected <= set(row) for row in rows)
     counts = Counter(row["document"] for row in rows)
@@ -168,17 +202,25 @@ def test_json_lists_every_line(capsys):
     assert row["corrected_error"] <= HOLDS
 
 
+def test_json_alone_on_standard_output(capsys):
+    options = ["--document", "004", "--equation", "f_t", "--draws", "1"]
+    assert main(["sources", "--json", "-", *options]) == 0
+    assert [row["verdict"] for row in json.loads(capsys.readouterr().out)] == ["holds"]
+
+
 def test_one_equation_in_full(capsys):
     assert main(["sources", "--document", "000", "--equation", "21", "--draws", "3"]) == 0
     printed = capsys.readouterr().out
     assert "-1.000 times V_t of U_f" in printed
-    assert "cannot be evaluated" in printed
+    assert "cannot be evaluated: shape-mismatch for sum" in printed
     assert "def _with_forget_gates_V" in printed
 
 
-def test_summary(capsys):
-    assert main(["sources", "--draws", "2"]) == 0
-    assert "all as recorded" in capsys.readouterr().out
+def test_each_function_is_shown_once(capsys):
+    assert main(["sources", "--document", "001", "--equation", "dL/dc_t", "--draws", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    code = [line for line in lines if line.startswith("def ")]
+    assert len(code) == len(set(code)) > 1
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,16 @@
 import argparse
 import difflib
 import inspect
+import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     documents = [options.document] if options.document else list(DOCUMENTS)
     seeds = range(options.seed, options.seed + options.draws)
     judgements: list[Judgement] = []
-    errors = Console(stderr=True)
-    for document in track(documents, "judging", console=errors, transient=True):
+    for document in documents:
+        print(f"judging document {document}", file=sys.stderr)
         judgements += judge_document(document, seeds, options.equation)
     _print(judgements, options)
     if options.json:
@@ -94,8 +94,9 @@ def _check_equation(document: str | None, equation: str) -> None:
 def _print(judgements: list[Judgement], options: argparse.Namespace) -> None:
     console = Console(quiet=options.json == "-")
     if options.equation:
+        shown: set[str] = set()
         for judgement in judgements:
-            _print_one(console, judgement)
+            _print_one(console, judgement, shown)
         return
     if options.document:
         console.print(_line_table(judgements))
@@ -161,36 +162,57 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1e}"
 
 
-def _print_one(console: Console, judgement: Judgement) -> None:
+def _print_one(console: Console, judgement: Judgement, shown: set[str]) -> None:
     """One line in full: LaTeX, verdict, errors, fitted terms, code, and the library's own lines."""
+    say = partial(console.print, markup=False, soft_wrap=True)
     entry = judgement.entry
     place = f"document {entry.document}, equation {entry.equation}"
     console.rule(escape(place + (f", line {entry.line}" if entry.line else "")))
-    console.print(entry.statement, markup=False, soft_wrap=True)
+    say(entry.statement)
     verdict = _coloured(judgement)
     console.print(
         f"{entry.kind}: {verdict}" + (f" {entry.condition.words}" if entry.condition else "")
     )
     for name in ("reading", "note"):
         if getattr(entry, name):
-            console.print(f"{name}: {getattr(entry, name)}", markup=False)
-    console.print(f"error as printed: {_number(judgement.printed_error) or 'cannot be evaluated'}")
+            say(f"{name}: {getattr(entry, name)}")
+    _print_errors(say, judgement)
+    for name in ("printed", "corrected"):
+        _print_code(console, name, getattr(entry, name), shown)
+    for label in entry.used_by:
+        say(f"used by [{label}] in {', '.join(code_lines(label))}")
+
+
+def _print_errors(say: Callable[[str], None], judgement: Judgement) -> None:
+    entry = judgement.entry
+    if entry.printed is not None:
+        what = "share of the bound reached" if entry.truth is None else "error as printed"
+        reason = f"cannot be evaluated: {judgement.reason}"
+        say(f"{what}: {_number(judgement.printed_error) or reason}")
     if judgement.corrected_error is not None:
-        console.print(f"error corrected: {_number(judgement.corrected_error)}")
+        say(f"error corrected: {_number(judgement.corrected_error)}")
     for term, coefficient in judgement.fit.items():
         if abs(coefficient) > 1e-9:
-            console.print(f"  to be added: {coefficient:+.3f} times {term}", markup=False)
-    for name in ("printed", "corrected"):
-        for code in _code(getattr(entry, name)):
-            console.print(f"{name}:", Syntax(code, "python", word_wrap=True))
-    for label in entry.used_by:
-        console.print(f"used by [{label}] in {', '.join(code_lines(label))}", markup=False)
+            say(f"  to be added: {coefficient:+.3f} times {term}")
 
 
-def _code(line: Any) -> Iterator[str]:
-    """The source of a line's functions, through partial applications."""
+def _print_code(console: Console, name: str, line: Any, shown: set[str]) -> None:
+    """A line's functions: by name, and the code of each that was not shown before."""
+    functions = list(_functions(line))
+    if functions:
+        named = ", ".join(f.__name__ for f in functions if f.__name__ != "<lambda>")
+        console.print(f"{name}: {named}".rstrip(), markup=False)
+    for function in functions:
+        code = textwrap.dedent(inspect.getsource(function)).rstrip()
+        if code not in shown or function.__name__ == "<lambda>":
+            shown.add(code)
+            console.print(Syntax("", "python").highlight(code), soft_wrap=True)
+
+
+def _functions(line: Any) -> Iterator[Any]:
+    """A line's functions, through partial applications."""
     if isinstance(line, partial):
-        for part in (line.func, *line.args):
-            yield from _code(part)
+        for part in (line.func, *line.args, *line.keywords.values()):
+            yield from _functions(part)
     elif inspect.isfunction(line):
-        yield textwrap.dedent(inspect.getsource(line))
+        yield line

@@ -7,6 +7,7 @@ float64. So each line is judged alone, and a wrong one is blamed for nothing but
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -28,6 +29,19 @@ HOLDS = 1e-12
 
 FAILS = 1e-6
 """The smallest relative error, on any draw, of a line that fails."""
+
+FITS = 1e-9
+"""The largest relative error of what is missing, by its fitted terms."""
+
+MISFIT = re.compile("broadcast|dimension|shape")
+"""In every sentence of NumPy's about operands that do not fit one another."""
+
+
+class IllFormedError(ValueError):
+    """A line that cannot be evaluated: operands that do not fit, or a value unlike the left side.
+
+    Any other ValueError is a bug of ours, and stops the judging.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +65,9 @@ class Entry:
         document: the first three digits of the document's file name.
         equation: its number there, or a label of ours where it has none.
         statement: the line in LaTeX.
-        printed: the right side as the document has it, from a draw; a ValueError where it cannot
-            be evaluated. Of a bound, the pair (what is bounded, the bound). None where the document
-            needs the line but does not print it.
+        printed: the right side as the document has it, from a draw; where it cannot be evaluated,
+            NumPy refuses or the shape is not the left side's. Of a bound, the pair (what is
+            bounded, the bound). None where the document needs the line but does not print it.
         truth: the left side, by autodiff, from a draw; None for a bound.
         corrected: the right side as it should be, where the printed one does not hold.
         verdict: the recorded one, which the machine's must equal.
@@ -93,7 +107,9 @@ class Judgement:
         least_error: the smallest relative error of the printed line on any draw.
         corrected_error: the largest of the corrected line, or None without one.
         wrong_entries: the share of entries that are wrong by more than FAILS, on the worst draw.
-        fit: for each of the entry's terms, how often it must be added to the printed line.
+        fit: for each of the entry's terms, how often it must be added to the printed line;
+            empty where the draws do not say.
+        reason: why the printed line cannot be evaluated, by what NumPy said of it.
     """
 
     entry: Entry
@@ -103,6 +119,7 @@ class Judgement:
     corrected_error: float | None
     wrong_entries: float | None
     fit: Mapping[str, float]
+    reason: str | None = None
 
     @property
     def as_recorded(self) -> bool:
@@ -123,6 +140,7 @@ class Judgement:
             "condition": self.entry.condition.words if self.entry.condition else None,
             "wrong_entries": self.wrong_entries,
             "fit": dict(self.fit),
+            "reason": self.reason,
             "used_by": list(self.entry.used_by),
         }
 
@@ -140,8 +158,10 @@ def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement
         return Judgement(entry, "supplied" if holds else "fails", None, None, corrected, None, {})
     try:
         errors = _errors(entry, entry.printed, draws)
-    except ValueError:
-        return Judgement(entry, "ill-formed", None, None, corrected, None, {})
+    except IllFormedError as error:
+        everywhere = all(_is_ill_formed(entry, entry.printed, draw) for draw in draws)
+        verdict = "ill-formed" if everywhere else "undecided"
+        return Judgement(entry, verdict, None, None, corrected, None, {}, str(error))
     verdict = _verdict(entry, entry.printed, errors, seeds)
     if verdict not in ("fails", "holds only if") or entry.truth is None:
         return Judgement(entry, verdict, max(errors), min(errors), corrected, None, {})
@@ -155,17 +175,35 @@ def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement
 
 
 def _errors(entry: Entry, line: Line, draws: Iterable[Any]) -> list[float]:
-    return [_error(entry, line(draw), draw) for draw in draws]
+    return [_error(entry, line, draw) for draw in draws]
 
 
-def _error(entry: Entry, value: Any, draw: Any) -> float:
+def _error(entry: Entry, line: Line, draw: Any) -> float:
+    value = _evaluated(line, draw)
     if entry.truth is None:
         with np.errstate(divide="ignore"):
             return float(np.max(np.divide(*value)))
     value, truth = np.asarray(value), np.asarray(entry.truth(draw))
     if value.shape != truth.shape:
-        raise ValueError(f"expected shape {truth.shape}, got {value.shape}")
+        raise IllFormedError(f"expected shape {truth.shape}, got {value.shape}")
     return relative_error(value, truth)
+
+
+def _evaluated(line: Line, draw: Any) -> Any:
+    try:
+        return line(draw)
+    except ValueError as error:
+        if MISFIT.search(str(error)):
+            raise IllFormedError(str(error)) from error
+        raise
+
+
+def _is_ill_formed(entry: Entry, line: Line, draw: Any) -> bool:
+    try:
+        _error(entry, line, draw)
+    except IllFormedError:
+        return True
+    return False
 
 
 def _verdict(entry: Entry, printed: Line, errors: list[float], seeds: Iterable[int]) -> Verdict:
@@ -182,9 +220,14 @@ def _verdict(entry: Entry, printed: Line, errors: list[float], seeds: Iterable[i
 
 
 def _fit(terms: Line, missing: list[ndarray], draws: list[Any]) -> dict[str, float]:
-    """The coefficients of the terms in what is missing, by least squares over all draws."""
+    """The terms' coefficients in what is missing on all draws; none where they do not explain it.
+
+    By least squares: where too few draws leave them open, none either.
+    """
     named = [terms(draw) for draw in draws]
     columns = [np.concatenate([np.ravel(row[name]) for row in named]) for name in named[0]]
-    target = np.concatenate([np.ravel(rest) for rest in missing])
-    coefficients = np.linalg.lstsq(np.stack(columns, -1), target)[0]
+    matrix, target = np.stack(columns, -1), np.concatenate([np.ravel(rest) for rest in missing])
+    coefficients, _, rank, _ = np.linalg.lstsq(matrix, target)
+    if rank < len(columns) or relative_error(matrix @ coefficients, target) > FITS:
+        return {}
     return dict(zip(named[0], coefficients.tolist(), strict=True))
