@@ -13,11 +13,11 @@ from drawing import ACTIVATION_PAIRS, TANH, draw, one_sequence
 from jaxlstm.cell import ACTIVATIONS
 from jaxlstm.cell_derivatives import DERIVATIVES_BY_VALUE
 from jaxlstm.gradient_check import backward_step as module
-from jaxlstm.gradient_check.backward_step import judge_backward_step
+from jaxlstm.gradient_check.backward_step import check_backward_step
 from jaxlstm.gradient_check.interpreter import interpret_rounding, rounding_of, trace
 from jaxlstm.gradient_check.recurrence import Recurrence
 from jaxlstm.gradient_check.traced_step import Quantities
-from jaxlstm.lstm_check.backward_step import judge_lstm_backward_step
+from jaxlstm.lstm_check.backward_step import check_lstm_backward_step
 from jaxlstm.types import GATES
 
 T, B, D, H = 6, 2, 3, 4
@@ -95,7 +95,11 @@ RESETS[4, 1] = True  # in the padding
 
 def judged(step, dtypes=("float32",), activations=TANH):
     problem = draw(0, T, B, D, H, jnp.float32)._replace(lengths=LENGTHS, resets=RESETS)
-    return judge_lstm_backward_step(step, *problem, activations=activations, dtypes=dtypes)
+    return found(check_lstm_backward_step(step, *problem, activations=activations, dtypes=dtypes))
+
+
+def found(report):
+    return report.comparisons, report.mismatches
 
 
 def failures(comparisons):
@@ -272,7 +276,7 @@ def test_one_sequence_is_a_batch_of_one_and_padding_never_matters():
     problem = one_sequence(draw(0, T, B, D, H, jnp.float32), 0)
     inputs = problem.inputs.at[4:].set(jnp.nan)
     problem = problem._replace(inputs=inputs, lengths=np.array(4), resets=RESETS[:, 0])
-    comparisons, mismatches = judge_lstm_backward_step(written(d_f=WRONG["d_f"]), *problem)
+    comparisons, mismatches = found(check_lstm_backward_step(written(d_f=WRONG["d_f"]), *problem))
     assert not mismatches
     assert blamed(comparisons) == {"d_f"}
     assert steps_of(failures(comparisons)) == [0, 1, 2, 3]
@@ -280,7 +284,9 @@ def test_one_sequence_is_a_batch_of_one_and_padding_never_matters():
 
 def test_state_cotangents_and_masks_may_be_left_out():
     problem = draw(0, T, B, D, H, jnp.float32)
-    comparisons, mismatches = judge_lstm_backward_step(written(), problem.params, problem.inputs)
+    comparisons, mismatches = found(
+        check_lstm_backward_step(written(), problem.params, problem.inputs)
+    )
     assert not mismatches
     assert {c.passed for c in comparisons} == {True}
 
@@ -288,13 +294,13 @@ def test_state_cotangents_and_masks_may_be_left_out():
 def test_bad_arguments_are_refused_in_a_sentence():
     params, inputs, state, _, _, cotangents = draw(0, T, B, D, H, jnp.float32)
     with pytest.raises(ValueError, match="inputs: expected shape"):
-        judge_lstm_backward_step(written(), params, inputs[..., :2], state)
+        check_lstm_backward_step(written(), params, inputs[..., :2], state)
     with pytest.raises(ValueError, match="cotangents: expected shapes"):
-        judge_lstm_backward_step(
+        check_lstm_backward_step(
             written(), params, inputs, state, cotangents=(cotangents[0][1:], cotangents[1])
         )
     with pytest.raises(ValueError, match="inputs: expected at least one time step"):
-        judge_lstm_backward_step(written(), params, inputs[:0], state)
+        check_lstm_backward_step(written(), params, inputs[:0], state)
 
 
 def test_chunks_of_time_change_nothing(monkeypatch):
@@ -338,12 +344,14 @@ def test_no_false_alarm(activations):
             bias=float(rng.choice([0, 3, -8, 16])),
             scale=float(rng.choice([1, 1, 1e-10, 1e-36])),
         )
-        comparisons, mismatches = judge_lstm_backward_step(
-            steps[seed % 2],
-            *problem,
-            activations=activations,
-            dtypes=("float64", "float32", "bfloat16"),
-            seed=seed,
+        comparisons, mismatches = found(
+            check_lstm_backward_step(
+                steps[seed % 2],
+                *problem,
+                activations=activations,
+                dtypes=("float64", "float32", "bfloat16"),
+                seed=seed,
+            )
         )
         assert not mismatches
         assert not failures(comparisons)
@@ -404,8 +412,10 @@ def rnn_point():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_another_net(dtype):
-    comparisons, mismatches = judge_backward_step(
-        rnn_backward, Recurrence(rnn_step, ("h",)), *rnn_point(), dtypes=[dtype]
+    comparisons, mismatches = found(
+        check_backward_step(
+            rnn_backward, Recurrence(rnn_step, ("h",)), *rnn_point(), dtypes=[dtype]
+        )
     )
     assert not mismatches
     assert blamed(comparisons) == {"d_input"}
@@ -414,6 +424,6 @@ def test_another_net(dtype):
 
 def test_incoming_values_that_are_not_all_the_ways_out_are_refused():
     with pytest.raises(ValueError, match=r"the cotangents of h_tm1 do not give that of 'z'"):
-        judge_backward_step(rnn_backward, Recurrence(rnn_step, ("h_tm1",)), *rnn_point())
+        check_backward_step(rnn_backward, Recurrence(rnn_step, ("h_tm1",)), *rnn_point())
     with pytest.raises(ValueError, match=r"recurrence.incoming: 'y' is not among h_tm1, z, h."):
-        judge_backward_step(rnn_backward, Recurrence(rnn_step, ("y",)), *rnn_point())
+        check_backward_step(rnn_backward, Recurrence(rnn_step, ("y",)), *rnn_point())

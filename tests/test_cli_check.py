@@ -2,10 +2,8 @@
 
 import json
 
-import jax
 import pytest
 
-from jaxlstm import lstm_check
 from jaxlstm.cli import main
 
 SIZES = ["--time", "5", "--batch", "3", "--features", "2", "--hidden", "4"]
@@ -19,6 +17,10 @@ COMPARISON_FIELDS = {
     "relative_error",
     "rounding_ratio",
     "passed",
+    "output",
+    "axis",
+    "index",
+    "slope",
 }
 
 
@@ -34,12 +36,16 @@ def test_json_on_standard_output_holds_every_comparison(capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["passed"] is True
     assert all(set(row) == COMPARISON_FIELDS for row in result["comparisons"])
-    rows = {(c["criterion"], c["dtype"], c["argument"], c["block"]) for c in result["comparisons"]}
-    assert ("rounding ratio", "bfloat16", "params.recurrent_kernel", "forget gate") in rows
-    assert ("rounding ratio", "float64", "inputs", "step 4") in rows
-    assert ("finite differences", "float64", "initial_state.cell", None) in rows
-    assert ("adjoint identity", "float64", "params.bias", None) in rows
-    assert len(rows) == 3 * (6 + 3 * 4 + 5) + 2 * 6
+    keys = ("criterion", "dtype", "argument", "block", "output")
+    rows = {tuple(c[key] for key in keys) for c in result["comparisons"]}
+    ratio = "rounding ratio"
+    assert (ratio, "bfloat16", "params.recurrent_kernel", "forget gate", None) in rows
+    assert (ratio, "float64", "inputs", "step 4", "final_state.cell") in rows
+    assert ("second order", "float64", "params.bias", "output gate", None) in rows
+    assert ("vmap against a loop", "float64", "inputs", None, None) in rows
+    for witness in ("finite differences", "Taylor remainder", "adjoint identity"):
+        assert (witness, "float64", "initial_state.cell", None, None) in rows
+    assert sum(row[0] == ratio for row in rows) == 3 * 4 * (6 + 3 * 4 + 5)
     assert result["config"]["hidden"] == 4
     assert set(result["versions"]) >= {"jaxlstm", "jax", "jaxlib", "python"}
     costs = result["cost"]["gradients"]
@@ -52,7 +58,7 @@ def test_tables_and_a_json_file(capsys, tmp_path):
     assert main(["check", *SIZES, *options]) == 0
     printed = capsys.readouterr().out
     assert "params.recurrent_kernel" in printed
-    assert printed.strip().splitlines()[-1].startswith("PASSED: 35 comparisons")
+    assert printed.strip().splitlines()[-1].startswith("PASSED: ")
     assert json.loads(path.read_text())["config"]["activations"]["candidate"] == "sigmoid"
 
 
@@ -67,18 +73,48 @@ def test_text_checks_the_whole_character_loss(capsys, text):
     assert unread["rounding_ratio"] is None
 
 
-def test_a_wrong_gradient_fails_and_is_named(capsys, monkeypatch):
-    right = lstm_check.problem.sequence.lstm
+CANDIDATES = """
+import jax, jaxlstm
 
-    def forgets_the_cell_cotangent(*args, **kwargs):
-        outputs, final = right(*args, **kwargs)
-        return outputs, final._replace(cell=jax.lax.stop_gradient(final.cell))
+def forgets_the_cell(*args, **options):
+    outputs, final = jaxlstm.lstm(*args, **options)
+    return outputs, final._replace(cell=jax.lax.stop_gradient(final.cell))
 
-    monkeypatch.setattr(lstm_check.problem.sequence, "lstm", forgets_the_cell_cotangent)
-    assert main(["check", *SIZES, "--dtype", "float32"]) == 1
+def right(*args, **options):
+    return jaxlstm.lstm(*args, **options)
+
+def raises(*args, **options):
+    raise RuntimeError("not today")
+
+three = 3
+"""
+
+
+@pytest.fixture
+def candidates(tmp_path, monkeypatch):
+    (tmp_path / "my_candidates.py").write_text(CANDIDATES)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_wrong_candidate_fails_and_is_explained(capsys, candidates):
+    options = ["--candidate", "my_candidates:forgets_the_cell", "--dtype", "float32"]
+    assert main(["check", *SIZES, *options, "--plot", "where.png", "--json", "found.json"]) == 1
     printed = capsys.readouterr().out
     assert "FAILED" in printed
-    assert "forget gate" in printed
+    assert "initial_state.cell from final_state.cell alone" in " ".join(printed.split())
+    found = json.loads((candidates / "found.json").read_text())
+    assert found["explanations"][0]["equation"] == "final cell cotangent"
+    assert found["explanations"][0]["reproduces"]
+    assert {c["candidate"] for c in found["comparisons"]} == {"my_candidates:forgets_the_cell"}
+    assert (candidates / "where.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("candidates")
+def test_a_candidate_that_raises_fails_in_a_sentence(capsys):
+    assert main(["check", *SIZES, "--candidate", "my_candidates:raises", "--dtype", "float32"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "float32: the candidate raised RuntimeError: not today" in printed
 
 
 BAD_INPUTS = {
@@ -92,6 +128,10 @@ BAD_INPUTS = {
     ("--text", "binary"): "binary: expected UTF-8 text, got byte 0xff at position 2.",
     ("--text", "short"): "expected at least 6 characters for a sequence of 5, got 5.",
     ("--text", "same"): "same: expected at least two distinct characters, got one.",
+    ("--candidate", "nothing"): "--candidate: expected MODULE:FUNCTION, got 'nothing'.",
+    ("--candidate", "no_module:f"): "--candidate no_module:f: importing no_module raised Module",
+    ("--candidate", "json:f"): "--candidate json:f: expected a function 'f' in json.",
+    ("--plot", "where.txt"): "--plot: expected a .png, .pdf or .svg file, got 'where.txt'.",
     ("--json", "no/where"): "expected a file that can be written, got 'no/where': No such file",
 }
 FILES = {"empty": b"", "binary": b"ab\xff\xfe", "short": b"abcde", "same": b"aaaaaaaaa"}

@@ -31,6 +31,7 @@ from jaxlstm.gradient_check.recurrence import (
     unroll,
     value_shapes,
 )
+from jaxlstm.gradient_check.report import GradientReport
 from jaxlstm.gradient_check.rounding import judge
 from jaxlstm.gradient_check.traced_step import Step, TracedStep, raised, run_steps, trace_step
 
@@ -45,7 +46,7 @@ ARRAYS_AT_ONCE = 4
 Blocks = Mapping[str, Mapping[str, Any]]
 
 
-def judge_backward_step(
+def check_backward_step(
     step: Step,
     recurrence: Recurrence,
     params: Any,
@@ -57,7 +58,7 @@ def judge_backward_step(
     blocks: Blocks | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[list[Comparison], list[Mismatch]]:
+) -> GradientReport:
     """Judges every cotangent that ``step`` returns, at every time step and at all together.
 
     ``step`` finds in ``q``, by name, the parameters, the values of the forward step, and
@@ -86,7 +87,7 @@ def judge_backward_step(
         progress: told what is judged next.
 
     Returns:
-        The comparisons, those of one time step with ``axis="step"``, and why others could not be.
+        The report; the comparisons of one time step have ``axis="step"``.
 
     Raises:
         ValueError: a recurrence or cotangents that do not fit.
@@ -111,7 +112,7 @@ def judge_backward_step(
         found = _judge_in(step, point, dtype, rng)
         comparisons += found[0]
         mismatches += found[1]
-    return comparisons, mismatches
+    return GradientReport(tuple(comparisons), tuple(mismatches))
 
 
 class _Point(NamedTuple):

@@ -16,13 +16,16 @@ from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation, Hypothesis
 from jaxlstm.gradient_check.modes import reverse, trust
 from jaxlstm.gradient_check.parts import Axes, Blocks
 
-CHUNK = 8
-"""Hypotheses that are evaluated at once."""
+CHUNK = 16
+"""Gradients, each of one hypothesis under one set of cotangents, that are computed at once."""
 
-SHORT_LIST = 16
-"""Hypotheses whose amounts are fitted closely."""
+LONG_LIST, SHORT_LIST = 48, 16
+"""Hypotheses that are held against all the evidence, and those that are fitted closely."""
 
-ROUNDS = 8
+ROUNDS = 6
+SMALL = 0.01
+"""An amount at which most changes are still proportional to it."""
+
 LARGEST_AMOUNT = 4.0
 CLOSE = 1e-6
 """The share of an error that a reproduced gradient may leave over."""
@@ -51,16 +54,39 @@ class Evidence(NamedTuple):
     weights: list[ndarray]
     limits: ndarray
 
+    def of(self, sets: range) -> "Evidence":
+        """Some of the sets alone."""
+        some = slice(sets.start, sets.stop)
+        lists = ("sets", "truth", "error", "noise", "weights")
+        fewer = {name: [leaf[some] for leaf in getattr(self, name)] for name in lists}
+        return self._replace(**fewer, limits=self.limits[some])
+
 
 class Fit(NamedTuple):
-    """One hypothesis at one amount: what of the error is left, and whether it reaches as far."""
+    """One hypothesis at one amount.
+
+    Attributes:
+        hypothesis: which.
+        amount: how much of it.
+        left: the share of the error that it leaves over.
+        alike: the share that it would explain if its effect were proportional to the amount.
+        next_amount: the amount at which it would.
+        pattern: how far it reaches the places that are wrong and no others.
+        reproduces: whether it leaves rounding alone.
+    """
 
     hypothesis: Hypothesis
     amount: float
     left: float
+    alike: float
     next_amount: float
     pattern: float
     reproduces: bool
+
+    @property
+    def promise(self) -> float:
+        """A key that sorts from bad to good before the amount is fitted."""
+        return self.alike + self.pattern
 
     @property
     def score(self) -> tuple[bool, float]:
@@ -91,15 +117,25 @@ def explain(
     """
     evidence = _gather(tested, point, blocks, axes, dtype)
     judge = partial(_fits, catalogue, evidence, blocks, axes)
-    starts = [(h, -1.0 if h.kind == "scale" else 1.0) for h in catalogue.hypotheses]
-    best = judge(starts)
-    best = _better(best, judge([(fit.hypothesis, fit.next_amount) for fit in best]))
-    best = sorted(best, key=lambda fit: fit.score, reverse=True)[:SHORT_LIST]
+    everything = range(len(evidence.sets[0]))
+    first = [judge(_starts(catalogue, size), everything[:1]) for size in (1.0, SMALL)]
+    best = [max(fits, key=lambda fit: fit.alike) for fits in zip(*first, strict=True)]
+    best = sorted(best, key=lambda fit: fit.alike, reverse=True)[:LONG_LIST]
+    best = sorted(judge(_next(best), everything), key=lambda fit: fit.promise, reverse=True)
+    best = best[:SHORT_LIST]
     for _ in range(ROUNDS):
-        best = _better(best, judge([(fit.hypothesis, fit.next_amount) for fit in best]))
-    best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best]))
+        best = _better(best, judge(_next(best), everything))
+    best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best], everything))
     best = sorted(best, key=lambda fit: fit.score, reverse=True)
     return [_explanation(fit) for fit in best[:SHOWN]]
+
+
+def _starts(catalogue: Catalogue, size: float) -> list[tuple[Hypothesis, float]]:
+    return [(h, -size if h.kind == "scale" else size) for h in catalogue.hypotheses]
+
+
+def _next(fits: Sequence[Fit]) -> list[tuple[Hypothesis, float]]:
+    return [(fit.hypothesis, fit.next_amount) for fit in fits]
 
 
 def _better(old: Sequence[Fit], new: Sequence[Fit]) -> list[Fit]:
@@ -182,14 +218,15 @@ def _fits(
     blocks: Blocks,
     axes: Axes,
     tried: Sequence[tuple[Hypothesis, float]],
+    sets: range,
 ) -> list[Fit]:
-    """Each hypothesis at its amount."""
-    effects = _effects(catalogue, evidence, tried)
+    """Each hypothesis at its amount, held against some sets of the evidence."""
     point = evidence.point
+    evidence = evidence.of(sets)
     wrong = _part_norms(evidence.error, point, blocks, axes) > evidence.limits
     return [
         _fit(pair, effect, evidence, wrong, _part_norms(effect, point, blocks, axes))
-        for pair, effect in zip(tried, effects, strict=True)
+        for pair, effect in zip(tried, _effects(catalogue, evidence, tried), strict=True)
     ]
 
 
@@ -200,15 +237,14 @@ def _fit(
     wrong: ndarray,
     reached: ndarray,
 ) -> Fit:
-    """One hypothesis; the next amount is that at which a proportional effect would fit best."""
     hypothesis, amount = tried
     both = _dots(effect, evidence.error, evidence.weights)
     own = _dots(effect, effect, evidence.weights)
     total = _dots(evidence.error, evidence.error, evidence.weights)
     rest = [e - d for e, d in zip(evidence.error, effect, strict=True)]
     left = _dots(rest, rest, evidence.weights) / total
-    next_amount = amount * both / own if own > 0 and np.isfinite(own) else amount
-    pattern = _overlap(wrong, reached > evidence.limits)
+    useful = own > 0 and np.isfinite(own)
+    next_amount = amount * both / own if useful else amount
     rounded = all(
         (_norms(r) <= RATIO_LIMIT * n).all() for r, n in zip(rest, evidence.noise, strict=True)
     )
@@ -216,8 +252,9 @@ def _fit(
         hypothesis,
         amount,
         float(left) if np.isfinite(left) else np.inf,
+        both**2 / (own * total) if useful else 0.0,
         float(np.clip(next_amount, -LARGEST_AMOUNT, LARGEST_AMOUNT)),
-        pattern,
+        _overlap(wrong, reached > evidence.limits),
         rounded or bool(left < CLOSE**2),
     )
 
@@ -262,28 +299,40 @@ def _part_norms(leaves: list[ndarray], point: Point, blocks: Blocks, axes: Axes)
 def _effects(
     catalogue: Catalogue, evidence: Evidence, tried: Sequence[tuple[Hypothesis, float]]
 ) -> Iterator[list[ndarray]]:
-    """What each changes in the gradient [sets, ...], some hypotheses at a time."""
+    """What each changes in the gradient [sets, ...]."""
+    number = len(evidence.sets[0])
+    runs = [(h, amount, s) for h, amount in tried for s in range(number)]
+    found: list[list[ndarray]] = []
+    for start in range(0, len(runs), CHUNK):
+        found += _changed_gradients(catalogue, evidence, runs[start : start + CHUNK])
+        while len(found) >= number:
+            columns = zip(*found[:number], strict=True)
+            del found[:number]
+            pairs = zip(map(np.stack, columns), evidence.truth, strict=True)
+            yield [leaf - truth for leaf, truth in pairs]
+
+
+def _changed_gradients(
+    catalogue: Catalogue, evidence: Evidence, runs: list[tuple[Hypothesis, float, int]]
+) -> list[list[ndarray]]:
+    """The gradient of each hypothesis at an amount under one set; always CHUNK are computed."""
     point = evidence.point
-    args = point.call.treedef.unflatten(_merged(point))
+    padded = [*runs, *[runs[0]] * (CHUNK - len(runs))]
+    changes = [jax.tree.map(lambda c, a=a: a * np.asarray(c), h.change) for h, a, _ in padded]
+    amounts = jax.tree.map(lambda *leaves: np.stack(leaves), *changes)
+    cotangents = [leaf[[s for _, _, s in padded]] for leaf in evidence.sets]
     with jax.enable_x64(True):
         shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
-        sets = _like_outputs(shapes, evidence.sets)
-        for start in range(0, len(tried), CHUNK):
-            some = list(tried[start : start + CHUNK])
-            padded = some + [(some[0][0], 0.0)] * (CHUNK - len(some))
-            changes = [jax.tree.map(lambda c, a=a: a * np.asarray(c), h.change) for h, a in padded]
-            amounts = jax.tree.map(lambda *leaves: np.stack(leaves), *changes)
-            found = _gradients(catalogue.gradient, amounts, args, sets)
-            for k in range(len(some)):
-                pairs = zip(found, evidence.truth, strict=True)
-                yield [np.asarray(leaf[k]) - truth for leaf, truth in pairs]
+        args = point.call.treedef.unflatten(_merged(point))
+        found = _gradients(catalogue.gradient, amounts, args, _like_outputs(shapes, cotangents))
+    leaves = [np.asarray(leaf) for leaf in found]
+    return [[leaf[k] for leaf in leaves] for k in range(len(runs))]
 
 
 @partial(jax.jit, static_argnums=0)
-def _gradients(gradient: Any, amounts: Any, args: Any, sets: Any) -> list[Any]:
-    """For each of the amounts and each set of cotangents, the changed gradient."""
-    by_sets = jax.vmap(gradient, (None, None, 0))
-    return jax.tree.leaves(jax.vmap(by_sets, (0, None, None))(amounts, args, sets))
+def _gradients(gradient: Any, amounts: Any, args: Any, cotangents: Any) -> list[Any]:
+    """For each of the amounts, with its own cotangents, the changed gradient."""
+    return jax.tree.leaves(jax.vmap(gradient, (0, None, 0))(amounts, args, cotangents))
 
 
 def _merged(point: Point) -> list[Any]:

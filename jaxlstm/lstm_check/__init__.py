@@ -1,6 +1,8 @@
 """The LSTM under gradient_check: what is drawn, what is compared, what is likely to be wrong."""
 
-# from jaxlstm.lstm_check.check import AUTODIFF, HAND_WRITTEN, check_lstm
+from jaxlstm.lstm_check.backward_step import check_lstm_backward_step
+from jaxlstm.lstm_check.catalogue import lstm_catalogue
+from jaxlstm.lstm_check.check import AUTODIFF, HAND_WRITTEN, check_lstm
 from jaxlstm.lstm_check.problem import CheckConfig, Problem, draw_problem, gate_blocks
 
 __all__ = [
@@ -9,6 +11,8 @@ __all__ = [
     "CheckConfig",
     "Problem",
     "check_lstm",
+    "check_lstm_backward_step",
     "draw_problem",
     "gate_blocks",
+    "lstm_catalogue",
 ]

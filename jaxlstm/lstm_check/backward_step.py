@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxlstm.cell import ACTIVATIONS
-from jaxlstm.gradient_check.backward_step import judge_backward_step
-from jaxlstm.gradient_check.comparison import Comparison, Mismatch
+from jaxlstm.gradient_check import GradientReport
+from jaxlstm.gradient_check.backward_step import check_backward_step
 from jaxlstm.gradient_check.recurrence import Recurrence
 from jaxlstm.gradient_check.traced_step import Step
 from jaxlstm.lstm_check.problem import gate_blocks
@@ -24,7 +24,7 @@ STACKED = ("d_z", "d_input_kernel", "d_recurrent_kernel", "d_bias")
 _Input = tuple[Float[Array, "B D"], Bool[Array, "B 1"], Bool[Array, "B 1"]]
 
 
-def judge_lstm_backward_step(
+def check_lstm_backward_step(
     step: Step,
     params: LSTMParams,
     inputs: Any,
@@ -37,7 +37,7 @@ def judge_lstm_backward_step(
     dtypes: Sequence[Any] = (jnp.float32,),
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[list[Comparison], list[Mismatch]]:
+) -> GradientReport:
     """Judges an LSTM's backward step, line by line, at every time step.
 
     ``step(q)`` finds in ``q``, batched and all of one dtype:
@@ -67,7 +67,7 @@ def judge_lstm_backward_step(
         progress: told what is judged next.
 
     Returns:
-        The comparisons, and why others could not be made.
+        The report; the comparisons of one time step have ``axis="step"``.
 
     Raises:
         ValueError, TypeError: arguments that ``lstm`` would not take.
@@ -78,8 +78,8 @@ def judge_lstm_backward_step(
     >>> def step(q):
     ...     d_c = q.d_c_next + q.d_h * q.o * (1 - jax.numpy.tanh(q.c) ** 2)
     ...     return {"d_c": d_c, "d_f": d_c * q.c, "d_i": d_c * q.g}
-    >>> comparisons, _ = judge_lstm_backward_step(step, params, inputs)
-    >>> {comparison.argument for comparison in comparisons if not comparison.passed}
+    >>> report = check_lstm_backward_step(step, params, inputs)
+    >>> {comparison.argument for comparison in report.failures}
     {'d_f'}
     """
     with jax.enable_x64(True):
@@ -93,7 +93,7 @@ def judge_lstm_backward_step(
         initial_state = LSTMState(hidden=zeros, cell=zeros)
     valid = np.arange(time)[:, None] < (np.full(batch, time) if lengths is None else lengths)
     carried = np.ones((time, batch), bool) if resets is None else ~(resets & valid)
-    return judge_backward_step(
+    return check_backward_step(
         step,
         lstm_recurrence(activations),
         params,
