@@ -12,7 +12,7 @@ from jaxlstm.lstm_check import mistakes_in_lines as in_lines
 from jaxlstm.lstm_check import mistakes_in_time as in_time
 from jaxlstm.lstm_check.backward_with_amounts import gradient_with_amounts
 from jaxlstm.lstm_check.choices import LOSSES, STATE, amounts
-from jaxlstm.lstm_check.mistakes_in_lines import PRODUCTS, SUMS, Mistake, replaced
+from jaxlstm.lstm_check.mistakes_in_lines import PRODUCTS, SUMS, Mistake, Path, replaced
 from jaxlstm.types import GATES, Activations
 
 OF_LETTER = dict(zip("ifgo", GATES, strict=True))
@@ -89,16 +89,18 @@ def _gates_of_others() -> Iterator[Mistake]:
             order = "ifgo".translate(str.maketrans(y + other, other + y))
             yield _ordered(equation, f"swaps the gates {y} and {other}{where}", equations, order)
     for y, other in itertools.permutations("ifgo", 2):
-        words = f"uses the block of {other} in W"
-        yield _ordered(f"B4 {OF_LETTER[y]}", words, ["B4"], "ifgo".replace(y, other))
+        block = (("gates", "B4", OF_LETTER[y]), OF_LETTER[other], OF_LETTER[y])
+        yield replaced(f"B4 {OF_LETTER[y]}", f"uses the block of {other} in W", block)
 
 
 def _ordered(equation: str, words: str, equations: Iterable[str], order: str) -> Mistake:
-    """In the gates' places those of these letters."""
-    gates = [(gate, OF_LETTER[y]) for gate, y in zip(GATES, order, strict=True)]
-    moved = [(gate, taken) for gate, taken in gates if gate != taken]
-    places = itertools.product(equations, moved)
-    choices = [(("gates", name, gate), taken, gate) for name, (gate, taken) in places]
+    """In the place of each gate's columns of d_z those of another."""
+    moved = [(gate, OF_LETTER[y]) for gate, y in zip(GATES, order, strict=True)]
+    choices: list[tuple[Path, str, str]] = []
+    for name, (gate, taken) in itertools.product(equations, moved):
+        if gate != taken:
+            place, of = (taken, gate) if name in ("B4", "B8") else (gate, taken)
+            choices.append((("gates", name, place), of, place))
     return replaced(equation, words, *choices)
 
 

@@ -133,7 +133,8 @@ class Amounts(NamedTuple):
         cotangents: [line, part] what the lines of [B1] to [B3] pull back.
         values: [line, signal] their factor that is no derivative of an activation.
         slopes: [line, signal] their factor that is one.
-        gates: [equation, gate, gate] the gate whose block stands in a gate's place.
+        gates: [equation, gate, gate] the gate whose block stands in a gate's place: of the sum, or
+            of the kernel that a gate's d_z meets.
         transposed: [equation, gate] the transpose of the gate's H x H block.
         hidden: [state] what [B5] multiplies d_z by.
         inputs: [step] the step at which [B6] reads the inputs.
@@ -168,7 +169,7 @@ class Amounts(NamedTuple):
     losses: ArrayLike
 
 
-Entries = dict[Any, float]
+Entries = dict[Any, int]
 """Amounts by name: the field, a name along each of its axes, then the step where it has time."""
 
 
@@ -200,7 +201,7 @@ def right_choices(time: int) -> Amounts:
     return right
 
 
-def factor_in(name: str) -> dict[str, float]:
+def factor_in(name: str) -> dict[str, int]:
     """The signals whose weighted sum a value or a slope is."""
     if name in SIGNALS:
         return {name: 1}

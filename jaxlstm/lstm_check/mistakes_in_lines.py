@@ -35,7 +35,7 @@ class Mistake(NamedTuple):
 
 def scaled(equation: str, term: str, *paths: Path) -> Mistake:
     """A term that stands at these paths."""
-    return Mistake(equation, term, dict.fromkeys(paths, 1.0), "scale")
+    return Mistake(equation, term, dict.fromkeys(paths, 1), "scale")
 
 
 def replaced(equation: str, words: str, *choices: tuple[Path, str, str]) -> Mistake:
@@ -140,11 +140,11 @@ def _factor(field: str, line: str, other: str) -> Entries:
 
 
 def _cotangent(line: str, other: str) -> Entries:
-    parts = (dict.fromkeys(PARTS_OF[name], 1.0) for name in (other, LINES[line].cotangents[0]))
+    parts = (dict.fromkeys(PARTS_OF[name], 1) for name in (other, LINES[line].cotangents[0]))
     return _difference("cotangents", line, *parts)
 
 
-def _difference(field: str, line: str, taken: dict[str, float], right: dict[str, float]) -> Entries:
+def _difference(field: str, line: str, taken: dict[str, int], right: dict[str, int]) -> Entries:
     return {(field, line, name): taken.get(name, 0) - right.get(name, 0) for name in taken | right}
 
 

@@ -24,8 +24,8 @@ def ends_of_time() -> Iterator[Mistake]:
         late = [(("initial", d), f"{d} of the first step", d) for d, _ in pairs]
         returned = [(("initial", d), taken, d) for d, taken in pairs]
         entering = [(("final", "at the end", d), taken, d) for d, taken in pairs]
-        moved = {("final", "at the end", d, d): -1.0 for d, _ in pairs}
-        moved |= {("final", "a step early", d, d): 1.0 for d, _ in pairs}
+        moved = {("final", "at the end", d, d): -1 for d, _ in pairs}
+        moved |= {("final", "a step early", d, d): 1 for d, _ in pairs}
         too = ", as the cell state's does" if len(pairs) == 2 else ""
         yield replaced(initial, f"misses the first step{too}", *late)
         yield replaced(initial, f"takes {other}", *returned)
