@@ -110,7 +110,7 @@ def _losses() -> Iterator[Mistake]:
         (["d_z"], "d_z is", rounded + clipped),
         (["d_h"], "d_h is", rounded + clipped),
         (["d_c"], "d_c is", rounded + clipped),
-        (["parameters"], "the parameters' gradients are", rounded + clipped),
+        (["parameters"], "the parameters' gradients are", rounded + clipped[:2]),
         (["d_x"], "d_x is", rounded),
         (["d_z", *STATE, "parameters", "d_x"], "everything is", rounded),
     ):

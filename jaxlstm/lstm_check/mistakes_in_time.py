@@ -15,10 +15,10 @@ MOST_SINGLE_CUTS = 40
 def ends_of_time() -> Iterator[Mistake]:
     """What enters for the final state, and what is returned for the initial one."""
     swap = [("d_h", "d_c"), ("d_c", "d_h")]
-    for name, other, pairs in (
-        ("hidden", "the cell state's", swap[:1]),
-        ("cell", "the hidden state's", swap[1:]),
-        ("hidden", "the cell state's, and that takes it", swap),
+    for name, words, pairs in (
+        ("hidden", "takes the cell state's", swap[:1]),
+        ("cell", "takes the hidden state's", swap[1:]),
+        ("hidden", "is swapped with the cell state's", swap),
     ):
         final, initial = f"final {name} cotangent", f"initial {name} gradient"
         late = [(("initial", d), f"{d} of the first step", d) for d, _ in pairs]
@@ -28,8 +28,8 @@ def ends_of_time() -> Iterator[Mistake]:
         moved |= {("final", "a step early", d, d): 1 for d, _ in pairs}
         too = ", as the cell state's does" if len(pairs) == 2 else ""
         yield replaced(initial, f"misses the first step{too}", *late)
-        yield replaced(initial, f"takes {other}", *returned)
-        yield replaced(final, f"takes {other}", *entering)
+        yield replaced(initial, words, *returned)
+        yield replaced(final, words, *entering)
         yield Mistake(final, f"enters before the last step{too}", moved)
     for name, states in (("hidden", STATE[:1]), ("cell", STATE[1:]), ("hidden and cell", STATE)):
         short = f"the final {name} state's cotangent in sequences shorter than T"
@@ -90,7 +90,6 @@ def lengths() -> Iterator[Mistake]:
         "the sums over time": ("d_z",),
         "the state's cotangent and the sums over time": ("d_z", *STATE),
         "the whole backward pass but the outputs' cotangent": all_but_d_y,
-        "d_h": ("d_h",),
         "d_c": ("d_c",),
     }
     for words, mask, by_whom in (
