@@ -19,12 +19,12 @@ from jaxlstm.gradient_check.parts import Axes, Blocks
 CHUNK = 16
 """Gradients, each of one hypothesis under one set of cotangents, that are computed at once."""
 
-LONG_LIST, SHORT_LIST = 48, 16
+LONG_LIST, SHORT_LIST = 24, 8
 """Hypotheses that are held against all the evidence, and those that are fitted closely."""
 
-ROUNDS = 6
-SMALL = 0.01
-"""An amount at which most changes are still proportional to it."""
+ROUNDS = 4
+START = {"scale": -0.3, "replace": 1.0}
+"""The first amounts: of a scale one between all, and so little that its effect is proportional."""
 
 LARGEST_AMOUNT = 4.0
 CLOSE = 1e-6
@@ -37,7 +37,8 @@ class Evidence(NamedTuple):
     """The candidate's error under several sets of cotangents, leaves [sets, ...] in float64.
 
     Attributes:
-        point: in float64, rounded to the dtype in which the candidate ran.
+        point: rounded to the dtype in which the candidate ran; in float64 where it is that, else
+            in float32.
         sets: cotangents of the outputs' leaves.
         truth: the right gradient.
         error: the candidate's less that.
@@ -118,20 +119,17 @@ def explain(
     evidence = _gather(tested, point, blocks, axes, dtype)
     judge = partial(_fits, catalogue, evidence, blocks, axes)
     everything = range(len(evidence.sets[0]))
-    first = [judge(_starts(catalogue, size), everything[:1]) for size in (1.0, SMALL)]
-    best = [max(fits, key=lambda fit: fit.alike) for fits in zip(*first, strict=True)]
+    best = judge([(h, START[h.kind]) for h in catalogue.hypotheses], everything[:1])
     best = sorted(best, key=lambda fit: fit.alike, reverse=True)[:LONG_LIST]
     best = sorted(judge(_next(best), everything), key=lambda fit: fit.promise, reverse=True)
     best = best[:SHORT_LIST]
     for _ in range(ROUNDS):
         best = _better(best, judge(_next(best), everything))
-    best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best], everything))
+        best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best], everything))
+        if any(fit.reproduces for fit in best):
+            break
     best = sorted(best, key=lambda fit: fit.score, reverse=True)
     return [_explanation(fit) for fit in best[:SHOWN]]
-
-
-def _starts(catalogue: Catalogue, size: float) -> list[tuple[Hypothesis, float]]:
-    return [(h, -size if h.kind == "scale" else size) for h in catalogue.hypotheses]
 
 
 def _next(fits: Sequence[Fit]) -> list[tuple[Hypothesis, float]]:
@@ -174,7 +172,7 @@ def _gather(tested: Candidate, point: Point, blocks: Blocks, axes: Axes, dtype: 
         found = tested.derive(reverse, at, in_dtype)
     with jax.enable_x64(True):
         trusted = trust(reverse, point.call, at.floats, at.others, in_dtype, dtype, seed=0)
-        exact = at.rounded(np.float64)
+    wide = np.float64 if dtype == np.float64 else np.float32
     error = [one - truth for one, truth in zip(found, trusted.truth, strict=True)]
     moved = [r - truth for r, truth in zip(trusted.rounded, trusted.truth, strict=True)]
     size = [_norms(leaf) for leaf in trusted.truth]
@@ -187,8 +185,8 @@ def _gather(tested: Candidate, point: Point, blocks: Blocks, axes: Axes, dtype: 
     )
     weights = [1 / np.where(s > 0, s, s.max(initial=0.0) or 1.0) for s in size]
     return Evidence(
-        exact,
-        [np.asarray(leaf, np.float64) for leaf in in_dtype],
+        at.rounded(wide),
+        [leaf.astype(wide) for leaf in in_dtype],
         trusted.truth,
         error,
         noise,
@@ -318,14 +316,15 @@ def _changed_gradients(
     """The gradient of each hypothesis at an amount under one set; always CHUNK are computed."""
     point = evidence.point
     padded = [*runs, *[runs[0]] * (CHUNK - len(runs))]
+    dtype = evidence.sets[0].dtype
     changes = [jax.tree.map(lambda c, a=a: a * np.asarray(c), h.change) for h, a, _ in padded]
-    amounts = jax.tree.map(lambda *leaves: np.stack(leaves), *changes)
+    amounts = jax.tree.map(lambda *leaves: np.stack(leaves).astype(dtype), *changes)
     cotangents = [leaf[[s for _, _, s in padded]] for leaf in evidence.sets]
-    with jax.enable_x64(True):
+    with jax.enable_x64(dtype == np.float64):
         shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
         args = point.call.treedef.unflatten(_merged(point))
         found = _gradients(catalogue.gradient, amounts, args, _like_outputs(shapes, cotangents))
-    leaves = [np.asarray(leaf) for leaf in found]
+    leaves = [np.asarray(leaf, np.float64) for leaf in found]
     return [[leaf[k] for leaf in leaves] for k in range(len(runs))]
 
 
