@@ -16,6 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.arrays import norm, sigma
+from jaxlstm.sources.compiling import quick_jit
 
 STEPS = 41
 """How many steps are followed; odd, so that cancelling paths cancel."""
@@ -70,7 +71,7 @@ def by_cell_and_hidden(
         return np.asarray(found[0]), np.asarray(found[1])
 
 
-@partial(jax.jit, static_argnames="forward")
+@partial(quick_jit, static_argnames="forward")
 def _jacobians(forward: Forward, params: Any, state: Any, inputs: Any) -> Any:
     def last(s: Any, h: Any) -> Any:
         return forward(params, (s, h), inputs)["h"][-1]

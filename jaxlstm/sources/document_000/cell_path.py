@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.arrays import norm, product, sigma
+from jaxlstm.sources.compiling import quick_jit
 from jaxlstm.sources.document_000.generic import (
     at,
     before,
@@ -22,7 +23,7 @@ from jaxlstm.sources.document_000.specific import N_t
 from jaxlstm.sources.document_000.system import Draw, d, draw, forward
 from jaxlstm.sources.ledger import Condition, Entry
 
-run = jax.jit(forward)
+run = quick_jit(forward)
 
 
 def cell_path_entries() -> Iterable[Entry]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.arrays import from_zero
+from jaxlstm.sources.compiling import quick_jit
 
 GATES = {
     "o": ("W_o", "U_o", "b_o"),
@@ -105,7 +106,7 @@ def draw(seed: int, forget_bias: float = 0.0) -> Draw:
     )
 
 
-@jax.jit
+@quick_jit
 def _quantities(params: Any, state: Any, inputs: Any, weights: Any) -> Any:
     """All that a draw holds, by autodiff."""
     values = forward(params, state, inputs)

@@ -21,6 +21,7 @@ from numpy import ndarray
 
 from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
+from jaxlstm.sources.compiling import quick_jit
 
 INDEX = {"i": "i", "f": "f", "e": "e", "c~": "c"}
 """The index of each gate's matrices and pre-activation."""
@@ -130,7 +131,7 @@ def draw(seed: int, steps_to_end: int = 2, without: tuple[str, ...] = ()) -> Dra
     )
 
 
-@jax.jit
+@quick_jit
 def _quantities(params: Any, state: Any, inputs: Any, targets: Any) -> Any:
     """All that a draw holds, by autodiff."""
     values = forward(params, state, inputs)

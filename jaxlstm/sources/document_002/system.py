@@ -22,6 +22,7 @@ from numpy import ndarray
 
 from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
+from jaxlstm.sources.compiling import quick_jit
 
 GATES = ("a", "i", "f", "o")
 HATS = tuple(f"{gate}^" for gate in GATES)
@@ -142,7 +143,7 @@ def draw(seed: int, time: int = -3, without: tuple[str, ...] = ()) -> Draw:
     )
 
 
-@jax.jit
+@quick_jit
 def _quantities(params: Any, state: Any, inputs: Any, weights: Any) -> Any:
     """All that a draw holds, by autodiff."""
     values = forward(params, state, inputs)

@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from jaxlstm.sources import resting
 from jaxlstm.sources.arrays import norm, product
+from jaxlstm.sources.compiling import quick_jit
 from jaxlstm.sources.document_003.cell_path import paths_to_cell
 from jaxlstm.sources.document_003.system import GATES, Draw, forward
 from jaxlstm.sources.ledger import Entry, Line, Verdict
@@ -135,7 +136,7 @@ def _remembered_from_own_state(q: Draw) -> tuple[float, float]:
     return SMALL, norm(t_0)
 
 
-@jax.jit
+@quick_jit
 def _own_part(params: Any, s: Any, h: Any, inputs: Any) -> Any:
     """The part of t_0 in dh_t/ds_k over all inputs."""
     return jax.jacrev(lambda s: _gates_held(params, (s, h), inputs)["h"][-1])(s)

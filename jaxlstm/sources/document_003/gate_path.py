@@ -9,6 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.arrays import norm, sigma
+from jaxlstm.sources.compiling import quick_jit
 from jaxlstm.sources.document_003.cell_path import (
     TO_CELL,
     cell_to_hidden,
@@ -158,7 +159,7 @@ def _bound(q: Draw, factor: float) -> float:
     return norm(q.true["L'"]) * factor ** len(_times(q))
 
 
-@jax.jit
+@quick_jit
 def _last_step(params: Any, state: Any, inputs: Any) -> Any:
     """The diagonal of K_t, and dh_t/dh_{k-1} by the output gates alone."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.sources.arrays import norm, product
+from jaxlstm.sources.compiling import quick_jit
 from jaxlstm.sources.document_003.system import Draw, draw, rnn
 from jaxlstm.sources.ledger import Condition, Entry
 
@@ -99,7 +100,7 @@ def _rnn_sum(q: Draw, factor: Callable[[Draw, int], ndarray]) -> ndarray:
     return product(q.rnn["d_loss"], np.sum(terms, axis=0))
 
 
-@jax.jit
+@quick_jit
 def _rnn_jacobian(W: Any, U: Any, s: Any, inputs: Any) -> Any:
     return jax.jacfwd(lambda s: rnn(W, U, s, inputs)[-1])(s)
 

@@ -29,6 +29,7 @@ from numpy import ndarray
 
 from jaxlstm.sources import systems
 from jaxlstm.sources.arrays import from_zero
+from jaxlstm.sources.compiling import quick_jit
 
 GATES = {"o": ("W_o", "U_o"), "i": ("W_i", "U_i"), "f": ("W_f", "U_f"), "s~": ("W", "U")}
 SIZES = ((4, 3, 3), (3, 5, 4), (5, 2, 5))
@@ -157,7 +158,7 @@ def draw(seed: int, diagonal: bool = False) -> Draw:
     )
 
 
-@jax.jit
+@quick_jit
 def _lstm_truths(params: Any, state: Any, x: Any, weights: Any) -> Any:
     """All of the LSTM that a draw holds, by autodiff."""
     values = forward(params, state, x)
@@ -222,7 +223,7 @@ def _first_cell_by_W_f(params: Any, state: Any, x_1: Any) -> dict[str, Any]:
     return {"ds_k/dW_f": by_W_f(state), "ds_k/dW_f from zero": by_W_f(zero)}
 
 
-@jax.jit
+@quick_jit
 def _rnn_truths(W: Any, U: Any, s_0: Any, x: Any, weights: Any) -> Any:
     """All of the RNN that a draw holds, by autodiff."""
     s = jnp.concatenate([s_0[None], rnn(W, U, s_0, x)])

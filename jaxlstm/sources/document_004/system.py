@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from jaxlstm.sources import systems
+from jaxlstm.sources.compiling import quick_jit
 
 GATES = {"o": "F4", "f": "F3", "i": "F2", "u": "F5"}
 """Each gate's label in the library."""
@@ -118,7 +119,7 @@ def draw(seed: int, input_scale: float = 1.0) -> Draw:
     )
 
 
-@jax.jit
+@quick_jit
 def _quantities(params: Any, state: Any, x: Any, z: Any) -> Any:
     """The step's quantities and their derivatives, by autodiff."""
 
@@ -159,7 +160,7 @@ OBJECTIVES: dict[str, Callable[[Any, Any, Any], Any]] = {
 """What is maximised over h of length 1, for every unit d at once."""
 
 
-@jax.jit
+@quick_jit
 def _maxima(params: Any, x: Any, others: Any) -> Any:
     """Each objective's maximisers, its value there, and that of f_t at the others."""
     argmax, reached = {}, {}
