@@ -20,8 +20,11 @@ SIZES = (12, 5, 4, 3)
 ALIKE = tuple(Activations(name, name) for name in NAMES)
 LABELS = {
     *("B1", "B3", "outputs cotangent", "lengths", "resets", "truncation", "precision"),
-    *(f"B2 {gate}" for gate in GATES),
-    *(f"{line} {gate}".strip() for line in ("B4", "B5", "B6", "B7", "B8") for gate in ("", *GATES)),
+    *(
+        f"{line} {gate}".strip()
+        for line in ("B2", "B4", "B5", "B6", "B7", "B8")
+        for gate in ("", *GATES)
+    ),
     *(f"final {state} cotangent" for state in ("hidden", "cell")),
     *(f"initial {state} gradient" for state in ("hidden", "cell")),
 }
@@ -276,7 +279,7 @@ AS_IN_A_LOOP = {
     },
     "B5: uses h_t where h_{t-1} belongs": {"h_tm1": lambda s: s.h},
     "B7: leaves out the last step": {"in_bias": lambda t: t < SIZES[0] - 1},
-    "B2 input: takes the gates in the order i, o, f, g in all of d_z": {
+    "B2: takes the gates in the order i, o, f, g in all of d_z": {
         "d_z": lambda d_z: d_z[[0, 3, 1, 2]]
     },
     "outputs cotangent: uses d_y_{t+1} where d_y_t belongs": {

@@ -10,7 +10,6 @@ import pytest
 
 from jaxlstm.gradient_check import check_gradients, relative_error
 from jaxlstm.gradient_check.witnesses import STEPS, extrapolate
-from jaxlstm.testing import assert_gradients_match
 
 DTYPES = ("float64", "float32", "bfloat16")
 

@@ -80,7 +80,8 @@ def column(comparison: Comparison) -> str:
 def explanation_lines(report: GradientReport) -> list[str]:
     """What is most likely wrong, the best explanation first."""
     lines = [f"{n}. {escape(str(e))}" for n, e in enumerate(report.explanations, start=1)]
-    return ["[bold]Most likely wrong:[/bold]", *lines] if lines else []
+    found = ["[bold]Most likely wrong:[/bold]", *lines] if lines else []
+    return found + (["[bold]Where:[/bold]", *map(escape, report.places)] if report.places else [])
 
 
 def error_text(comparison: Comparison | None) -> str:
@@ -115,7 +116,8 @@ def as_html(report: GradientReport) -> str:
     """The verdict, the explanations and, for arguments with a named axis, a heat map of ratios."""
     lines = [report.verdict(), *(m.words for m in report.mismatches)]
     lines += [f"{n}. {e}" for n, e in enumerate(report.explanations, start=1)]
-    text = "".join(f"<div>{escape_html(line)}</div>" for line in (*lines, *report.notes))
+    lines += [*report.places, *report.notes]
+    text = "".join(f"<div>{escape_html(line)}</div>" for line in lines)
     return f"<div>{text}{''.join(map(_html_map, heat_maps(report)))}</div>"
 
 

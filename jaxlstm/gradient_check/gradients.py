@@ -28,6 +28,7 @@ from jaxlstm.gradient_check.modes import (
     values,
 )
 from jaxlstm.gradient_check.parts import Axes, Blocks, judge_parts
+from jaxlstm.gradient_check.places import wrong_places
 from jaxlstm.gradient_check.report import REVERSE, GradientReport
 from jaxlstm.gradient_check.witnesses import witness
 
@@ -123,8 +124,15 @@ def check_gradients(
     if hypotheses and wrong_in and not mismatches:
         progress("the explanations")
         explanations = explain(hypotheses, tested, point, *settings[:2], jnp.dtype(wrong_in[0]))
+    places: list[str] = []
+    if wrong_in and not mismatches and not any(e.reproduces for e in explanations):
+        places = wrong_places(tested, point, *settings[:2], jnp.dtype(wrong_in[0]))
     return GradientReport(
-        tuple(comparisons), tuple(mismatches), tuple(explanations), tuple(dict.fromkeys(notes))
+        tuple(comparisons),
+        tuple(mismatches),
+        tuple(explanations),
+        tuple(places),
+        tuple(dict.fromkeys(notes)),
     )
 
 
@@ -172,8 +180,7 @@ def _check_dtype(
     return GradientReport(
         tuple(c for report in found for c in report.comparisons),
         tuple(m for report in found for m in report.mismatches),
-        (),
-        (*check.notes(), *(note for report in found for note in report.notes)),
+        notes=(*check.notes(), *(note for report in found for note in report.notes)),
     )
 
 
@@ -209,7 +216,7 @@ class _Check(NamedTuple):
         sets = sets_of(self._directions())
         report = self._compare("forward mode", forward, sets, self.point.outputs, names)
         turned = [_turned(c) for c in report.comparisons]
-        return GradientReport(tuple(turned), report.mismatches, (), report.notes)
+        return GradientReport(tuple(turned), report.mismatches, notes=report.notes)
 
     def second_order(self) -> GradientReport:
         weights = ([c[None] for c in self.point.cotangents], [d[None] for d in self._directions()])

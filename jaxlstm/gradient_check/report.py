@@ -20,12 +20,14 @@ class GradientReport:
         comparisons: in the order in which they were made.
         mismatches: why something could not be compared.
         explanations: what the catalogue makes of the failures, the likeliest first.
+        places: where the gradient is wrong, where no explanation reproduces it, a sentence each.
         notes: what else a reader should know, a sentence each.
     """
 
     comparisons: tuple[Comparison, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    places: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,6 +69,9 @@ class GradientReport:
         if self.explanations:
             yield "Most likely:"
             yield from (f"  {n}. {e}" for n, e in enumerate(self.explanations, start=1))
+        if self.places:
+            yield "Where:"
+            yield from (f"  {place}" for place in self.places)
         if self.failures:
             yield "What fails, the worst first:"
             yield from (f"  {line}" for line in grouped_failures(self.failures))
@@ -86,7 +91,8 @@ class GradientReport:
         """All of it as JSON values."""
         lists = ("comparisons", "mismatches", "explanations")
         found = {name: [item.to_json() for item in getattr(self, name)] for name in lists}
-        return {"passed": self.passed, **found, "notes": list(self.notes)}
+        told = {"places": list(self.places), "notes": list(self.notes)}
+        return {"passed": self.passed, **found, **told}
 
 
 def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
@@ -117,10 +123,10 @@ def wrong_parts(group: Iterable[Comparison]) -> list[str]:
     for c in group:
         if c.axis is not None and c.index is not None:
             indices.setdefault(c.axis, []).append(c.index)
-    return blocks + [f"{axis} {_runs(sorted(found))}" for axis, found in indices.items()]
+    return blocks + [f"{axis} {runs(sorted(found))}" for axis, found in indices.items()]
 
 
-def _runs(indices: list[int]) -> str:
+def runs(indices: list[int]) -> str:
     """Sorted numbers with runs joined: "0 to 3, 7"."""
     runs = [
         [number for _, number in run]

@@ -77,7 +77,7 @@ def _transposes() -> Iterator[Mistake]:
 
 def _gates_of_others() -> Iterator[Mistake]:
     """Gates in each other's place, in one product after [B3] or in several."""
-    in_d_z = ("B2 input", PRODUCTS, " in all of d_z")
+    in_d_z = ("B2", PRODUCTS, " in all of d_z")
     in_sums = ("B5", SUMS, " in every sum over time")
     in_one = [(equation, [equation], "") for equation in PRODUCTS]
     for equation, equations, where in (in_d_z, in_sums, in_one[0]):

@@ -71,7 +71,7 @@ def terms() -> Iterator[Mistake]:
         term = f"the {gate} gate's part of {PRODUCTS[equation]}"
         yield scaled(f"{equation} {gate}", term, ("gates", equation, gate, gate))
     yield scaled("B5", "every sum over time", *_blocks(*SUMS))
-    yield scaled("B2 input", "the whole of d_z", *_blocks(*PRODUCTS))
+    yield scaled("B2", "the whole of d_z", *_blocks(*PRODUCTS))
 
 
 def terms_in_one_place() -> Iterator[Mistake]:
@@ -115,10 +115,10 @@ def factors_of_several_gates() -> Iterator[Mistake]:
         entries: Entries = {}
         for gate in ("input", "forget", "output"):
             entries |= _factor("slopes", f"B2 {gate}", slope.format(LETTERS[gate]))
-        yield Mistake("B2 input", words, entries)
+        yield Mistake("B2", words, entries)
         if slope == "1":
             entries = entries | _factor("slopes", "B2 candidate", "1")
-            yield Mistake("B2 input", "leaves out the derivatives of all four gates", entries)
+            yield Mistake("B2", "leaves out the derivatives of all four gates", entries)
 
 
 def cotangents() -> Iterator[Mistake]:
