@@ -260,3 +260,27 @@ def test_the_odd_one_is_out_voted():
 
 def test_nothing_is_imported_from_the_lstm():
     assert "jaxlstm.sequence" not in vars(sys.modules["jaxlstm.gradient_check"])
+
+
+def test_what_no_hypothesis_reproduces_is_placed():
+    """A running sum whose gradient is right from the last output alone."""
+
+    def running(kernel, x):
+        return jnp.cumsum(jnp.sin(x @ kernel), axis=0)
+
+    def wrong(d_y, kernel, x):
+        noise = jnp.sin(7 * kernel) * jnp.sum(d_y[:-1])
+        d_kernel, d_x = autodiff(running, d_y, kernel, x)
+        return d_kernel.at[:, 0].add(noise[:, 0]), d_x
+
+    args = RNG.standard_normal((3, 2)), RNG.standard_normal((5, 3))
+    report = check_gradients(
+        with_gradient(running, wrong),
+        running,
+        args,
+        blocks={"kernel": {"first unit": np.s_[:, 0], "second unit": np.s_[:, 1]}},
+        axes={"output": {"step": 0}},
+        also=(),
+    )
+    assert report.places == ("kernel, first unit: wrong from output of every step but the last",)
+    assert report.places[0] in str(report)

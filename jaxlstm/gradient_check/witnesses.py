@@ -77,7 +77,8 @@ def line_of(tested: Candidate, point: Point, direction: list[ndarray], eps: floa
     """The values along a direction, computed to ``eps``."""
 
     def value(step: float) -> tuple[float, float]:
-        moved = [leaf + step * way for leaf, way in zip(point.floats, direction, strict=True)]
+        pairs = zip(point.floats, direction, strict=True)
+        moved = [np.asarray(leaf + step * way) for leaf, way in pairs]
         return value_and_size(tested, point, moved)
 
     centre, size = value(0.0)
