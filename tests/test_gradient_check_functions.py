@@ -186,6 +186,18 @@ def test_misbehaviour_is_reported_in_a_sentence(candidate, kind, words):
     assert words in str(report)
 
 
+def test_a_candidate_for_float32_alone():
+    def backward(d_y, x):
+        if d_y.dtype != np.float32:
+            raise TypeError("float32 only")
+        return (d_y * jnp.cos(x),)
+
+    candidate, args = with_gradient(jnp.sin, backward), (np.array([0.3, -1.2]),)
+    report = check_gradients(candidate, jnp.sin, args, dtypes=["float32"])
+    assert report.passed
+    assert any("no witnesses, which need float64: TypeError" in note for note in report.notes)
+
+
 def test_other_values_are_reported():
     report = check_gradients(
         lambda x: jnp.sin(x) + 1e-3, jnp.sin, (np.array([0.3, -1.2]),), also=()
@@ -205,6 +217,10 @@ BAD_CALLS = {
     "complex output": (
         lambda: check_gradients(jnp.fft.fft, jnp.fft.fft, (np.ones(2),)),
         "output: expected real numbers, got complex128",
+    ),
+    "reference raises": (
+        lambda: check_gradients(jnp.sin, raising, (np.ones(2),)),
+        "the reference raised KeyError: 'no such thing'",
     ),
     "no floats": (lambda: check_gradients(jnp.sin, jnp.sin, (3,)), "expected a floating array"),
     "text": (

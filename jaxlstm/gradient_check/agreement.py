@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Point, make_point
+from jaxlstm.gradient_check.call import Point, first_line, make_point
 from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, finite_fields
-from jaxlstm.gradient_check.gradients import first_line
 from jaxlstm.gradient_check.modes import DRAWS, forward, reverse
 from jaxlstm.gradient_check.rounding import moved_by_half_ulps
 from jaxlstm.gradient_check.witnesses import derivative_of, directions_of, line_of, pairings

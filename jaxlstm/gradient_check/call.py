@@ -81,7 +81,8 @@ def make_point(
 
     Raises:
         TypeError: ``args`` that are no tuple, or leaves that are no arrays or complex.
-        ValueError: no floating leaf in arguments or outputs, or cotangents unlike the outputs.
+        ValueError: a reference that raises, no floating leaf in arguments or outputs, or cotangents
+            unlike the outputs.
     """
     if type(args) not in (tuple, list):
         raise TypeError(
@@ -96,7 +97,10 @@ def make_point(
     others = [leaf for leaf, floating in zip(leaves, mask, strict=True) if not floating]
     if not floats:
         raise ValueError("args: expected a floating array to differentiate by, got none.")
-    shapes = jax.eval_shape(call.whole, floats, others)
+    try:
+        shapes = jax.eval_shape(call.whole, floats, others)
+    except Exception as error:
+        raise ValueError(f"the reference raised {first_line(error)}") from error
     outputs = output_names(shapes)
     cotangents = (
         _draw_like(shapes, rng or np.random.default_rng(0))
@@ -111,6 +115,12 @@ def make_point(
         outputs,
         cotangents,
     )
+
+
+def first_line(error: Exception) -> str:
+    """An exception's type and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def is_floating(leaf: Any) -> bool:

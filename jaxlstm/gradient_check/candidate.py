@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Call, Point, is_floating
+from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating
 from jaxlstm.gradient_check.comparison import Mismatch
 from jaxlstm.gradient_check.modes import Mode, derive, reverse
 
@@ -84,9 +84,7 @@ def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mi
         run = jax.eval_shape if tested.jit else lambda function, *rest: function(*rest)
         came = run(tested.call.whole, floats, point.others)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        words = f"the candidate raised {type(error).__name__}: {lines[0]}"
-        return [Mismatch("raises", dtype.name, words)]
+        return [Mismatch("raises", dtype.name, f"the candidate raised {first_line(error)}")]
     if jax.tree.structure(came) != jax.tree.structure(expected):
         words = f"outputs: expected {_told(expected)}, got {_told(came)}."
         return [Mismatch("structure", dtype.name, words)]
