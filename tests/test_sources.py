@@ -13,22 +13,23 @@ from jaxlstm.sources.ledger import FAILS, HOLDS, Entry, judge
 from jaxlstm.sources.references import citations, code_lines
 
 HUNDRED = range(1000, 1100)
-OTHERS = range(3), range(500, 512)
+ALONE = (*range(3), *range(500, 509))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_line_is_judged_as_recorded(document):
-    """On a hundred draws, and on others with the same verdicts."""
+    """On a hundred draws, and with the same verdicts on any one alone."""
     judgements = judge_document(document, HUNDRED)
     strange = [(j.entry.equation, j.entry.line, j.verdict) for j in judgements if not j.as_recorded]
     assert strange == []
     for judgement in judgements:
         assert_wrong_everywhere_and_corrected(judgement)
+        assert_missing_terms_are_found(judgement)
         assert (judgement.reason is not None) == (judgement.verdict == "ill-formed")
         assert not judgement.entry.used_by or is_true(judgement)
-    for seeds in OTHERS:
-        verdicts = [j.verdict for j in judge_document(document, seeds)]
+    for seed in ALONE:
+        verdicts = [j.verdict for j in judge_document(document, [seed])]
         assert verdicts == [j.verdict for j in judgements]
 
 
@@ -44,6 +45,14 @@ def assert_wrong_everywhere_and_corrected(judgement):
         assert judgement.least_error > FAILS
     if judgement.verdict in ("fails", "ill-formed", "supplied"):
         assert judgement.corrected_error <= HOLDS
+
+
+def assert_missing_terms_are_found(judgement):
+    """Each a whole number of times."""
+    if judgement.entry.terms and judgement.wrong_entries:
+        found = np.array(list(judgement.fit.values()))
+        np.testing.assert_allclose(found, found.round(), atol=1e-6)
+        assert found.round().any()
 
 
 DISPLAYED = {
@@ -167,6 +176,7 @@ def test_terms_are_fitted_only_where_the_draws_decide():
     entry = plain(lambda q: -q, terms=lambda q: {"q": q, "1": np.ones_like(q)})
     assert judge(entry, draws, [0]).fit == pytest.approx({"q": 2, "1": 0})
     assert judge(entry, [np.ones(3)], [0]).fit == {}
+    assert judge(entry, draws, [0]).wrong_at == ((0,), (1,), (2,))
     unexplained = plain(lambda q: -q, terms=lambda q: {"q^2": q**2})
     assert judge(unexplained, draws, [0]).fit == {}
 
@@ -212,6 +222,7 @@ def test_one_equation_in_full(capsys):
     assert main(["sources", "--document", "000", "--equation", "21", "--draws", "3"]) == 0
     printed = capsys.readouterr().out
     assert "-1.000 times V_t of U_f" in printed
+    assert "wrong in 33% of the entries, such as [0, 0, 0], [0, 0, 1]" in printed
     assert "cannot be evaluated: shape-mismatch for sum" in printed
     assert "def _with_forget_gates_V" in printed
 

@@ -189,11 +189,20 @@ def _print_errors(say: Callable[[str], None], judgement: Judgement) -> None:
         what = "share of the bound reached" if entry.truth is None else "error as printed"
         reason = f"cannot be evaluated: {judgement.reason}"
         say(f"{what}: {_number(judgement.printed_error) or reason}")
+    if judgement.wrong_entries is not None:
+        say(f"wrong in {judgement.wrong_entries:.0%} of the entries{_places(judgement)}")
     if judgement.corrected_error is not None:
         say(f"error corrected: {_number(judgement.corrected_error)}")
     for term, coefficient in judgement.fit.items():
         if abs(coefficient) > 1e-9:
             say(f"  to be added: {coefficient:+.3f} times {term}")
+
+
+def _places(judgement: Judgement) -> str:
+    """Where a line is wrong, unless everywhere."""
+    if judgement.wrong_entries == 1:
+        return ""
+    return ", such as " + ", ".join(str(list(index)) for index in judgement.wrong_at)
 
 
 def _print_code(console: Console, name: str, line: Any, shown: set[str]) -> None:

@@ -33,6 +33,9 @@ FAILS = 1e-6
 FITS = 1e-9
 """The largest relative error of what is missing, by its fitted terms."""
 
+SHOWN = 8
+"""The most wrong entries that are named."""
+
 MISFIT = re.compile("broadcast|dimension|shape")
 """In every sentence of NumPy's about operands that do not fit one another."""
 
@@ -107,6 +110,7 @@ class Judgement:
         least_error: the smallest relative error of the printed line on any draw.
         corrected_error: the largest of the corrected line, or None without one.
         wrong_entries: the share of entries that are wrong by more than FAILS, on the worst draw.
+        wrong_at: the indices of the first of them.
         fit: for each of the entry's terms, how often it must be added to the printed line;
             empty where the draws do not say.
         reason: why the printed line cannot be evaluated, by what NumPy said of it.
@@ -120,6 +124,7 @@ class Judgement:
     wrong_entries: float | None
     fit: Mapping[str, float]
     reason: str | None = None
+    wrong_at: tuple[tuple[int, ...], ...] = ()
 
     @property
     def as_recorded(self) -> bool:
@@ -139,6 +144,7 @@ class Judgement:
             "recorded_verdict": self.entry.verdict,
             "condition": self.entry.condition.words if self.entry.condition else None,
             "wrong_entries": self.wrong_entries,
+            "wrong_at": [list(index) for index in self.wrong_at],
             "fit": dict(self.fit),
             "reason": self.reason,
             "used_by": list(self.entry.used_by),
@@ -167,11 +173,18 @@ def judge(entry: Entry, draws: Iterable[Any], seeds: Iterable[int]) -> Judgement
         return Judgement(entry, verdict, max(errors), min(errors), corrected, None, {})
     truths = [np.asarray(entry.truth(draw)) for draw in draws]
     missing = [truth - entry.printed(draw) for truth, draw in zip(truths, draws, strict=True)]
-    share = max(
-        float(np.mean(abs(m) > FAILS * abs(t).max())) for m, t in zip(missing, truths, strict=True)
+    wrong = [abs(m) > FAILS * abs(t).max() for m, t in zip(missing, truths, strict=True)]
+    worst = np.asarray(max(wrong, key=np.mean))
+    return Judgement(
+        entry,
+        verdict,
+        max(errors),
+        min(errors),
+        corrected,
+        wrong_entries=float(worst.mean()),
+        wrong_at=tuple(map(tuple, np.argwhere(worst)[:SHOWN].tolist())),
+        fit=_fit(entry.terms, missing, draws) if entry.terms else {},
     )
-    fit = _fit(entry.terms, missing, draws) if entry.terms else {}
-    return Judgement(entry, verdict, max(errors), min(errors), corrected, share, fit)
 
 
 def _errors(entry: Entry, line: Line, draws: Iterable[Any]) -> list[float]:

@@ -147,11 +147,7 @@ def generic_entries() -> Iterable[Entry]:
     true_gate = lambda q, A: partial(lambda gate: by(q, gate, A))  # noqa: E731
     lines = {
         ("7", 1, r"\partial(f_t \odot s_{t-1} + i_t \odot \tilde{s}_t) / \partial A"): _state_sum,
-        (
-            "7",
-            2,
-            r"\sum \partial(\cdot)/\partial(\cdot) \, \partial(\cdot)/\partial A",
-        ): _state_rule,
+        ("7", 2, SEVEN_2): _state_rule,
         ("7", None, SEVEN): lambda q, A: state_by(q, A, true_gate(q, A)),
         ("8", 1, EIGHT_1): _hidden_rule,
         ("8", 2, EIGHT_2): _hidden_by_state,

@@ -32,6 +32,8 @@ GATES = {
 }
 GATE_OF = {parameter: gate for gate, names in GATES.items() for parameter in names}
 PARAMETERS = tuple(GATE_OF)
+ALL = "all twelve"
+"""For A: the parameters one behind the other, as one long vector."""
 SIZES = ((4, 3, 5), (3, 5, 6), (5, 2, 4))
 """H, D and T of the draws, in turn."""
 
@@ -60,7 +62,7 @@ class Draw(NamedTuple):
         x: the inputs [T, D].
         values: each quantity at times 0 to T (its gates at 0 are NaN).
         primes: sigma' at each gate's pre-activation, and at s, at times 1 to T; index 0 is NaN.
-        by: for each quantity and parameter, its derivative at times 0 to T.
+        by: for each quantity and parameter, its derivative at times 0 to T; at ALL by all [H, n].
         step_by: each quantity's derivative by s_{t-1} and by h_{t-1} alone, at times 0 to T.
         d_loss: dL_t/dh_t at the last time, [H].
         loss_by: dL_t/dA for each parameter.
@@ -96,14 +98,18 @@ def draw(seed: int, forget_bias: float = 0.0) -> Draw:
         from_zero(x),
         {name: from_zero(rows, first.get(name)) for name, rows in values.items()},
         {name: from_zero(rows) for name, rows in primes.items()},
-        {
-            name: {A: from_zero(rows, 0 * rows[0]) for A, rows in d.items()}
-            for name, d in by.items()
-        },
+        {name: _with_all(by_A) for name, by_A in by.items()},
         {pair: from_zero(rows) for pair, rows in step_by.items()},
         d_loss,
         loss_by,
     )
+
+
+def _with_all(by_A: Mapping[str, ndarray]) -> dict[str, ndarray]:
+    """Of one quantity: zero at time 0, and ALL."""
+    made = {A: from_zero(rows, 0 * rows[0]) for A, rows in by_A.items()}
+    flat = [made[A].reshape(*made[A].shape[:2], -1) for A in PARAMETERS]
+    return {**made, ALL: np.concatenate(flat, axis=2)}
 
 
 @quick_jit

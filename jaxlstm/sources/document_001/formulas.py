@@ -37,6 +37,15 @@ def _at_T(formula: At, q: Draw) -> ndarray:
     return formula(q, len(q.x) - 1)
 
 
+def always(formula: At) -> Callable[[Draw], ndarray]:
+    """The formula at every t."""
+    return partial(_always, formula)
+
+
+def _always(formula: At, q: Draw) -> ndarray:
+    return np.stack([formula(q, t) for t in range(1, len(q.x))])
+
+
 def before_last(formula: At) -> Callable[[Draw], ndarray]:
     """The formula at every t < T."""
     return partial(_before_T, formula)

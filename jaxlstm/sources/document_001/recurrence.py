@@ -10,6 +10,7 @@ from jaxlstm.sources.document_001.formulas import (
     ROWS,
     At,
     Product,
+    always,
     as_matrices,
     by,
     by_latex,
@@ -36,9 +37,9 @@ def last_entries() -> Iterable[Entry]:
     """dL/do_t, and dL/dh_t and dL/dc_t for t = T."""
     yield entry(
         "dL/do_t",
-        r"\partial L/\partial o_t = -(y_t - p_t)^T",
-        printed=now(by_output),
-        truth=now(partial(by, "o")),
+        r"\partial L/\partial o_t = -(y_t - p_t)^T, \quad \forall t = 1, 2, \dots, T",
+        printed=always(by_output),
+        truth=always(partial(by, "o")),
         used_by=("R5",),
     )
     h = partial(entry, "dL/dh_T", truth=last(partial(by, "h")))

@@ -28,6 +28,7 @@ def note_entries() -> Iterable[Entry]:
         truth=cell_after,
         verdict="fails",
         kind="claim",
+        terms=next_cell_terms,
         note="c^t flows into c^{t+1} and is not it: c^{t+1} = a^{t+1} i^{t+1} + c^t f^{t+1}.",
     )
     yield from _flow_entries()
@@ -138,6 +139,16 @@ def cell_after(q: Draw) -> ndarray:
 def next_cell(q: Draw) -> ndarray:
     """a^{t+1} i^{t+1} + c^t f^{t+1}."""
     return cell_value(q._replace(t=q.t + 1))
+
+
+def next_cell_terms(q: Draw) -> dict[str, ndarray]:
+    """c^t, and the two parts of c^{t+1}."""
+    later = q._replace(t=q.t + 1)
+    return {
+        "c^t": value("c", q),
+        "c^t f^{t+1}": value("c", q) * value("f", later),
+        "a^{t+1} i^{t+1}": value("a", later) * value("i", later),
+    }
 
 
 def gates_from_middle(q: Draw) -> tuple[ndarray, float]:

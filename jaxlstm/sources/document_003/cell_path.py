@@ -65,9 +65,9 @@ def cell_path_entries() -> Iterable[Entry]:
     """dh_t/ds_t and ds_t/ds_{t-1}, then t_0 as first given and as derived."""
     yield entry(
         "dh_t/ds_t",
-        r"\mathcal{D}(o_t \odot \sigma'(s_t))",
-        printed=lambda q: np.diag(cell_to_hidden(q, -1)),
-        truth=lambda q: q.steps["dh_j/ds_j"][-1],
+        r"\mathcal{D}(o_t \odot \sigma'(s_t)), \quad \forall t",
+        printed=lambda q: [np.diag(cell_to_hidden(q, j)) for j in range(1, len(q.x))],
+        truth=lambda q: q.steps["dh_j/ds_j"][1:],
         used_by=("D6",),
     )
     yield from _cell_by_cell_entries()
@@ -149,6 +149,7 @@ def _t_0_entries() -> Iterable[Entry]:
         "corrected": lambda q: np.sum([*paths_to_cell(q)], axis=0),
         "reading": "the whole dL_t/ds_k",
         "verdict": "fails",
+        "terms": _groups_of_paths,
         "note": "The other paths, by h_k, ..., h_{t-1}, are missing.",
     }
     yield entry("t_0", CHAIN, printed=_chain, **own)
@@ -176,6 +177,19 @@ def _t_0_entries() -> Iterable[Entry]:
         verdict="supplied",
         note="24, 115 or 551 paths from L_t to s_k for t - k = 2, 3, 4.",
     )
+
+
+def _groups_of_paths(q: Draw) -> dict[str, ndarray]:
+    """The paths from L_t to s_k by what they leave h_t for."""
+    last = len(q.x) - 1
+    by_cell = np.sum([*paths_to_cell(q, "s", last, q.true["L'"] * cell_to_hidden(q, last))], 0)
+    by_output = paths_to_cell(q, "h", last - 1, q.true["L'"] @ hidden_to_hidden(q, last))
+    t_0 = _closed(q)
+    return {
+        "t_0": t_0,
+        "the other paths by s_t": by_cell - t_0,
+        "the paths by o_t": np.sum([*by_output], 0),
+    }
 
 
 def _chain(q: Draw) -> ndarray:

@@ -61,6 +61,7 @@ def _t_1_entries() -> Iterable[Entry]:
         corrected=_backward,
         reading="the whole dL_t/dh_{k-1}",
         verdict="fails",
+        terms=_groups_of_paths,
         note="The paths by i, f and s~ are missing.",
     )
 
@@ -86,13 +87,30 @@ def _K(q: Draw, j: int) -> ndarray:
 
 
 def _backward(q: Draw) -> ndarray:
-    """dL_t/dh_{k-1} by all paths, with what reaches s_j carried beside what reaches h_j."""
+    """dL_t/dh_{k-1} by all paths."""
+    return np.sum([*_by_last_gate(q).values()], axis=0)
+
+
+def _by_last_gate(q: Draw) -> dict[str, ndarray]:
+    """The paths from L_t to h_{k-1} by the gate through which they reach it.
+
+    What reaches s_j is carried beside what reaches h_j.
+    """
     d_h, d_s = q.true["L'"], np.zeros_like(q.true["L'"])
+    by_gate = {}
     for j in _times(q):
         d_s = d_s + d_h * cell_to_hidden(q, j)
-        by_gates = sum(d_s @ hidden_to_cell(q, gate, j) for gate in TO_CELL)
-        d_h, d_s = d_h @ hidden_to_hidden(q, j) + by_gates, d_s * q.values["f"][j]
-    return d_h
+        by_gate = {gate: d_s @ hidden_to_cell(q, gate, j) for gate in TO_CELL}
+        by_gate["o"] = d_h @ hidden_to_hidden(q, j)
+        d_h, d_s = np.sum([*by_gate.values()], axis=0), d_s * q.values["f"][j]
+    return by_gate
+
+
+def _groups_of_paths(q: Draw) -> dict[str, ndarray]:
+    """t_1, and the others by the gate of step k."""
+    t_1, by_gate = _closed(q), _by_last_gate(q)
+    others = {f"the paths by {gate}_k": by_gate[gate] for gate in TO_CELL}
+    return {"t_1": t_1, "the other paths by o_k": by_gate["o"] - t_1, **others}
 
 
 # The bound.
