@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating
 from jaxlstm.gradient_check.comparison import Mismatch
-from jaxlstm.gradient_check.modes import Mode, derive, reverse
+from jaxlstm.gradient_check.modes import Mode, derive, reverse, values_and_reverse
 
 
 class Candidate(NamedTuple):
@@ -32,16 +32,20 @@ class Candidate(NamedTuple):
         run = derive if self.jit else eagerly
         return in_float64(run(mode, self.call, point.floats, point.others, weights))
 
+    def gradient(self, point: Point) -> list[ndarray]:
+        """The gradient under all cotangents, in float64."""
+        return self.derive_one(values_and_reverse, point, point.cotangents)[len(point.outputs) :]
+
     def twice(self, criterion: str, point: Point, seed: int) -> Iterator[tuple[ndarray, ndarray]]:
         """The gradient's leaves [1, ...] in two ways that should not differ."""
-        one = self.derive_one(reverse, point, point.cotangents)
+        one = self.gradient(point)
         if criterion == "jit against eager":
             found = eagerly(reverse, self.call, point.floats, point.others, point.cotangents)
             others = [in_float64(found)]
         elif criterion == "vmap against a loop":
             others = self._in_a_batch(point, seed)
         else:
-            others = [self.derive_one(reverse, point, point.cotangents)]
+            others = [self.gradient(point)]
         for n, leaf in enumerate(one):
             farthest = max((other[n] for other in others), key=lambda o: np.abs(o - leaf).max())
             yield leaf[None], farthest[None]

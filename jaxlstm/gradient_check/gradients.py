@@ -21,11 +21,10 @@ from jaxlstm.gradient_check.modes import (
     Mode,
     Trusted,
     forward,
-    reverse,
     second_order,
     trust,
     trust_without_float64,
-    values,
+    values_and_reverse,
 )
 from jaxlstm.gradient_check.parts import Axes, Blocks, judge_parts
 from jaxlstm.gradient_check.places import wrong_places
@@ -173,8 +172,7 @@ def _check_dtype(
     check = _Check(
         tested, point, settings, dtype, *narrowest_inside(point.call, *point[1:3], dtype)
     )
-    trusted = check.trust(reverse, sets_of(point.cotangents))
-    found = [check.values(), check.reverse(trusted)]
+    trusted, *found = check.values_and_reverse()
     if "forward mode" in also:
         found.append(check.forward())
     if "second order" in also:
@@ -206,13 +204,27 @@ class _Check(NamedTuple):
             f"what moving the inputs by an ulp of {self.narrowest} changes fails."
         ]
 
-    def values(self) -> GradientReport:
-        return self._compare("values", values, [np.zeros(1)], self.point.outputs, [None])
-
-    def reverse(self, trusted: Trusted) -> GradientReport:
-        names = _together_and_alone(self.point.outputs)
+    def values_and_reverse(self) -> tuple[Trusted, GradientReport, GradientReport]:
+        """The trusted gradient, and what is found of the values and of the candidate's gradient."""
         sets = sets_of(self.point.cotangents)
-        return self._compare(REVERSE, reverse, sets, self.point.arguments, names, trusted)
+        self.settings.progress(f"values and gradient, {self.dtype}")
+        both = self.trust(values_and_reverse, sets)
+        outputs, arguments = self.point.outputs, self.point.arguments
+        of_values = both.of_leaves(slice(len(outputs))).of_all_together()
+        trusted = both.of_leaves(slice(len(outputs), None))
+        with working(self.dtype):
+            try:
+                found = self.tested.derive(values_and_reverse, self.point, sets)
+            except Exception as error:
+                return trusted, self._raised(error, ""), GradientReport()
+        values = [leaf[:1] for leaf in found[: len(outputs)]]
+        gradient = found[len(outputs) :]
+        names = _together_and_alone(outputs)
+        return (
+            trusted,
+            self._report("values", values, of_values, outputs, [None]),
+            self._report(REVERSE, gradient, trusted, arguments, names),
+        )
 
     def forward(self) -> GradientReport:
         names = _together_and_alone(self.point.arguments)
@@ -252,17 +264,25 @@ class _Check(NamedTuple):
         sets: Any,
         leaves: list[str],
         names: list[str | None],
-        trusted: Trusted | None = None,
     ) -> GradientReport:
         self.settings.progress(f"{criterion}, {self.dtype}")
         with working(self.dtype):
             try:
                 found = self.tested.derive(mode, self.point, sets)
             except Exception as error:
-                return self._undefined(error, criterion)
-        trusted = trusted or self.trust(mode, sets)
-        both = self.settings.names
-        comparisons = self._judged(criterion, found, trusted, leaves, names, both)
+                note = f"{criterion} is not defined: {first_line(error)}"
+                return GradientReport(notes=(f"{self.settings.names[0]}: {note}",))
+        return self._report(criterion, found, self.trust(mode, sets), leaves, names)
+
+    def _report(
+        self,
+        criterion: str,
+        found: list[ndarray],
+        trusted: Trusted,
+        leaves: list[str],
+        sets: list[str | None],
+    ) -> GradientReport:
+        comparisons = self._judged(criterion, found, trusted, leaves, sets, self.settings.names)
         return GradientReport(tuple(comparisons), tuple(self._not_finite(found, trusted, leaves)))
 
     def trust(self, mode: Mode, sets: Any) -> Trusted:
@@ -310,13 +330,6 @@ class _Check(NamedTuple):
             if strange:
                 words = f"{leaf}: expected finite numbers, {strange} of {truth[0].size} are not."
                 yield Mismatch("not finite", self.dtype.name, words)
-
-    def _undefined(self, error: Exception, criterion: str) -> GradientReport:
-        """Of what not every function has, a note; of values and gradients, a mismatch."""
-        if criterion not in MODES:
-            return self._raised(error, "")
-        note = f"{self.settings.names[0]}: {criterion} is not defined: {first_line(error)}"
-        return GradientReport(notes=(note,))
 
     def _raised(self, error: Exception, before: str) -> GradientReport:
         words = f"{before}the {self.settings.names[0]} raised {first_line(error)}"

@@ -1,8 +1,8 @@
 """The derivatives that are compared, each a function of one set of weights, and the trusted ones.
 
 A mode takes ``(call, floats, others, weights)`` and gives a list of leaves: ``reverse`` pulls
-cotangents back to the arguments, ``forward`` pushes tangents to the outputs, ``second_order``
-differentiates the gradient's product with a direction, ``values`` are the outputs themselves.
+cotangents back to the arguments, ``values_and_reverse`` gives the outputs before that, ``forward`` pushes tangents to the outputs, ``second_order``
+differentiates the gradient's product with a direction.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ DRAWS = 8
 """How often inputs are moved by half-ulps; one draw alone can be zero by luck."""
 
 
-def values(call: Call, floats: Any, others: Any, weights: Any) -> list[Any]:
-    """The outputs; ``weights`` are not used."""
-    del weights
-    return call(floats, others)
-
-
 def reverse(call: Call, floats: Any, others: Any, cotangents: Any) -> list[Any]:
     """The gradient of the product of outputs and cotangents."""
     return jax.vjp(lambda floats: call(floats, others), floats)[1](cotangents)[0]
+
+
+def values_and_reverse(call: Call, floats: Any, others: Any, cotangents: Any) -> list[Any]:
+    """The outputs, then the gradient."""
+    outputs, pull = jax.vjp(lambda floats: call(floats, others), floats)
+    return [*outputs, *pull(cotangents)[0]]
 
 
 def forward(call: Call, floats: Any, others: Any, tangents: Any) -> list[Any]:
@@ -81,6 +81,10 @@ class Trusted(NamedTuple):
 
     truth: list[ndarray]
     rounded: list[ndarray]
+
+    def of_leaves(self, some: slice) -> "Trusted":
+        """Some leaves alone."""
+        return Trusted(self.truth[some], self.rounded[some])
 
     def of_all_together(self) -> "Trusted":
         """The first set alone."""

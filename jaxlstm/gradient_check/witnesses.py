@@ -18,7 +18,7 @@ from jaxlstm.gradient_check.call import Call, Point
 from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Verdict
 from jaxlstm.gradient_check.float64_self import narrowest_inside
-from jaxlstm.gradient_check.modes import DRAWS, reverse
+from jaxlstm.gradient_check.modes import DRAWS
 from jaxlstm.gradient_check.rounding import judge, moved_by_half_ulps, rounding_ratio
 
 STEPS = 0.1 * 0.5 ** np.arange(8)
@@ -43,7 +43,7 @@ def witness(tested: Candidate, point: Point, names: tuple[str, str], seed: int) 
         point = point.rounded(np.float64)
         narrowest, reason = narrowest_inside(point.call, point.floats, point.others, np.float64)
         directions = directions_of(np.random.default_rng(seed), point)
-        products = pairings(tested.derive_one(reverse, point, point.cotangents), directions)
+        products = pairings(tested.gradient(point), directions)
         lines = [line_of(tested, point, v, float(jnp.finfo(narrowest).eps)) for v in directions]
         found = [
             *map(_against_difference, products, lines),
