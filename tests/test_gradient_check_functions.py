@@ -1,7 +1,5 @@
 """The checker serves any function: nets, integers, keys, kinks, and candidates that misbehave."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,7 +193,9 @@ def test_a_candidate_for_float32_alone():
     candidate, args = with_gradient(jnp.sin, backward), (np.array([0.3, -1.2]),)
     report = check_gradients(candidate, jnp.sin, args, dtypes=["float32"])
     assert report.passed
-    assert any("no witnesses, which need float64: TypeError" in note for note in report.notes)
+    assert any(
+        "no witnesses, which need float64: the candidate raised" in note for note in report.notes
+    )
 
 
 def test_other_values_are_reported():
@@ -272,10 +272,6 @@ def test_the_odd_one_is_out_voted():
     assert agreement.ratios[0, 1] > 1e6 > 8 > agreement.ratios[0, 2]
     assert "out-voted: by hand" in str(agreement)
     assert set(agreement.raised) == {"raises"}
-
-
-def test_nothing_is_imported_from_the_lstm():
-    assert "jaxlstm.sequence" not in vars(sys.modules["jaxlstm.gradient_check"])
 
 
 def test_what_no_hypothesis_reproduces_is_placed():

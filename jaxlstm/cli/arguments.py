@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxlstm.gradient_check.call import first_line
+
 
 class BadInputError(Exception):
     """What the user gave cannot be used; its text is the one line that says why."""
@@ -86,9 +88,9 @@ def function_named(name: str) -> Any:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInputError(
-            f"--candidate {name}: importing {module} raised {type(error).__name__}: {error}."
+            f"--candidate {name}: importing {module} raised {first_line(error)}."
         ) from error
     finally:
         sys.path.pop(0)
@@ -101,10 +103,14 @@ def writable(destination: str) -> str:
     """A file that can be written; ``-`` passes."""
     if destination == "-":
         return destination
+    path = Path(destination)
+    known = path.exists()
     try:
-        Path(destination).open("a").close()
+        path.open("a").close()
     except OSError as error:
         raise argparse.ArgumentTypeError(
             f"expected a file that can be written, got {destination!r}: {error.strerror}."
         ) from error
+    if not known:
+        path.unlink()
     return destination

@@ -15,7 +15,13 @@ from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, finite_fields
 from jaxlstm.gradient_check.modes import DRAWS, forward
 from jaxlstm.gradient_check.rounding import moved_by_half_ulps
-from jaxlstm.gradient_check.witnesses import derivative_of, directions_of, line_of, pairings
+from jaxlstm.gradient_check.witnesses import (
+    RESOLVED,
+    derivative_of,
+    directions_of,
+    line_of,
+    pairings,
+)
 
 Method = Callable[[Point, list[list[ndarray]]], tuple[ndarray, ndarray]]
 """Of a point and directions: the derivative of ``<u, f>`` along each, and an estimate of its error,
@@ -30,7 +36,7 @@ class Agreement:
         names: of the methods.
         ratios: for each pair [methods, methods] their difference in units of rounding, for the
             argument in which they differ most.
-        groups: the methods that agree with each other, the largest group first.
+        groups: methods of which each agrees with each, the largest group first.
         raised: for each method that raised, what it said.
     """
 
@@ -48,7 +54,7 @@ class Agreement:
         return tuple(name for group in self.groups[1:] for name in group)
 
     def __str__(self) -> str:
-        width = max(map(len, self.names))
+        width = max(map(len, self.names), default=0)
         rows = [
             f"{name:>{width}} " + " ".join(f"{ratio:8.2g}" for ratio in row)
             for name, row in zip(self.names, self.ratios, strict=True)
@@ -91,7 +97,10 @@ def by_differences(function: Callable[..., Any], *, jit: bool = True) -> Method:
     def method(point: Point, directions: list[list[ndarray]]) -> tuple[ndarray, ndarray]:
         tested, eps = Candidate(point.call.of(function), jit), float(jnp.finfo(np.float64).eps)
         found = [derivative_of(line_of(tested, point, d, eps)) for d in directions]
-        return np.array([d for d, _ in found]), np.array([error for _, error in found])
+        derivatives, errors = np.array(found).T
+        if (errors > RESOLVED * abs(derivatives)).any():
+            raise ArithmeticError("the differences are unresolved")
+        return derivatives, errors
 
     return method
 
@@ -156,13 +165,14 @@ def _ratio(one: tuple[ndarray, ndarray], other: tuple[ndarray, ndarray]) -> floa
 
 
 def _groups(names: Sequence[str], ratios: ndarray) -> tuple[tuple[str, ...], ...]:
-    """The connected components of agreement, the largest first."""
-    left, groups = list(range(len(names))), []
-    while left:
-        group = [left.pop(0)]
-        for member in group:
-            near = [k for k in left if ratios[member, k] <= RATIO_LIMIT]
-            group += near
-            left = [k for k in left if k not in near]
-        groups.append(tuple(names[k] for k in sorted(group)))
-    return tuple(sorted(groups, key=len, reverse=True))
+    """Each method joins the first group that it agrees with all of; the largest group first."""
+    groups: list[list[int]] = []
+    for k in range(len(names)):
+        fitting = (g for g in groups if all(ratios[k, member] <= RATIO_LIMIT for member in g))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([k])
+        else:
+            group.append(k)
+    named = (tuple(names[k] for k in group) for group in groups)
+    return tuple(sorted(named, key=len, reverse=True))

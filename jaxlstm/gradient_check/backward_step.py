@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.comparison import Comparison, Mismatch, Verdict
+from jaxlstm.gradient_check.comparison import BACKWARD_STEP, Comparison, Mismatch, Verdict
 from jaxlstm.gradient_check.interpreter import Rounding, interpret_rounding, rounding_of, trace
 from jaxlstm.gradient_check.recurrence import (
     Recurrence,
@@ -35,7 +35,6 @@ from jaxlstm.gradient_check.report import GradientReport
 from jaxlstm.gradient_check.rounding import judge
 from jaxlstm.gradient_check.traced_step import Step, TracedStep, raised, run_steps, trace_step
 
-BACKWARD_STEP = "backward step"
 PROBES = "autodiff through probes"
 
 DRAWS = 8

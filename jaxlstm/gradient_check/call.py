@@ -117,7 +117,7 @@ def make_point(
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """An exception's type and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -130,7 +130,7 @@ def is_floating(leaf: Any) -> bool:
 
 def floating_leaves(tree: Any) -> list[Any]:
     """The real floating leaves of a tree."""
-    return [leaf for leaf in map(_with_dtype, jax.tree.leaves(tree)) if is_floating(leaf)]
+    return [leaf for leaf in map(with_dtype, jax.tree.leaves(tree)) if is_floating(leaf)]
 
 
 def output_names(shapes: Any) -> list[str]:
@@ -185,7 +185,8 @@ def _refuse_complex(name: str, leaf: Any) -> None:
         )
 
 
-def _with_dtype(leaf: Any) -> Any:
+def with_dtype(leaf: Any) -> Any:
+    """An array as it is, a number as an array."""
     return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating
+from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating, with_dtype
 from jaxlstm.gradient_check.comparison import Mismatch
 from jaxlstm.gradient_check.modes import Mode, derive, reverse, values_and_reverse
 
@@ -47,7 +47,9 @@ class Candidate(NamedTuple):
         else:
             others = [self.gradient(point)]
         for n, leaf in enumerate(one):
-            farthest = max((other[n] for other in others), key=lambda o: np.abs(o - leaf).max())
+            farthest = max(
+                (other[n] for other in others), key=lambda o: np.abs(o - leaf).max(initial=0.0)
+            )
             yield leaf[None], farthest[None]
 
     def _in_a_batch(self, point: Point, seed: int) -> list[list[ndarray]]:
@@ -86,7 +88,7 @@ def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mi
     try:
         floats = jax.tree.map(jax.numpy.asarray, point.floats)
         run = jax.eval_shape if tested.jit else lambda function, *rest: function(*rest)
-        came = run(tested.call.whole, floats, point.others)
+        came = jax.tree.map(with_dtype, run(tested.call.whole, floats, point.others))
     except Exception as error:
         return [Mismatch("raises", dtype.name, f"the candidate raised {first_line(error)}")]
     if jax.tree.structure(came) != jax.tree.structure(expected):
@@ -102,7 +104,7 @@ def _leaf_mismatch(dtype: Any, path: Any, expected: Any, came: Any) -> Mismatch 
     if expected.shape != came.shape:
         words = f"{name}: expected shape {expected.shape}, got {came.shape}."
         return Mismatch("shape", dtype.name, words)
-    if is_floating(expected) and expected.dtype != came.dtype:
+    if expected.dtype != came.dtype and (is_floating(expected) or is_floating(came)):
         words = f"{name}: expected {expected.dtype}, got {came.dtype}."
         return Mismatch("dtype", dtype.name, words)
     return None

@@ -8,6 +8,9 @@ RATIO_LIMIT = 8.0
 """An error of more than this many yardsticks is no rounding error."""
 
 
+BACKWARD_STEP = "backward step"
+"""The criterion of one line of a backward step."""
+
 ALL_ARGUMENTS = "all arguments"
 """What a comparison of forward mode along a direction of all arguments names as its argument."""
 
@@ -28,7 +31,8 @@ class Comparison:
         argument: the argument (a leaf such as ``params.bias``) whose gradient is compared.
         block: the named part of the argument, or None for all of it.
         relative_error: the norm of the difference over the norm of the truth.
-        rounding_ratio: the error over the yardstick, None where the truth is exactly zero.
+        rounding_ratio: the error over the yardstick; None where the truth is exactly zero, or
+            where the criterion has no yardstick.
         passed: the verdict.
         output: the output whose cotangent alone is pulled back, None for all outputs together.
         axis: the name of the axis along which the block is one index, else None.

@@ -1,5 +1,6 @@
 """A report as a rich table and as plain HTML."""
 
+import math
 from collections.abc import Iterable, Iterator
 from html import escape as escape_html
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from jaxlstm.gradient_check.comparison import Comparison
+from jaxlstm.gradient_check.comparison import BACKWARD_STEP, RATIO_LIMIT, Comparison
 from jaxlstm.gradient_check.report import REVERSE, GradientReport, grouped_failures
 
 SHOWN = 12
@@ -42,13 +43,13 @@ def tables(report: GradientReport) -> Iterator[Any]:
         yield f"[red]{len(report.failures)} comparisons fail[/red], the worst first:"
     yield from (f"  {escape(line)}" for line in lines[:SHOWN])
     if len(lines) > SHOWN:
-        yield f"  and {len(lines) - SHOWN} more; --json lists all."
+        yield f"  and {len(lines) - SHOWN} more."
     yield from (f"[dim]{escape(note)}[/dim]" for note in report.notes)
 
 
 def _worst_parts(title: str, comparisons: list[Comparison], *, ratio: bool) -> Table:
     """For each argument the error of its worst part, a column for each dtype or criterion."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(map(column, comparisons)))
     table.add_column("argument", no_wrap=True)
     for name in (*columns, *(["ratio"] if ratio else [])):
@@ -57,7 +58,9 @@ def _worst_parts(title: str, comparisons: list[Comparison], *, ratio: bool) -> T
         rows = [c for c in comparisons if c.argument == argument]
         worst = [_worst(c for c in rows if column(c) == name) for name in columns]
         table.add_row(
-            argument, *map(error_text, worst), *([ratio_text(_worst(rows))] if ratio else [])
+            escape(argument),
+            *map(error_text, worst),
+            *([ratio_text(_worst(rows))] if ratio else []),
         )
     return table
 
@@ -129,7 +132,7 @@ def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
     """
     cells: dict[str, dict[str, dict[int, float]]] = {}
     for c in report.comparisons:
-        if c.axis is not None and c.index is not None and c.criterion == REVERSE:
+        if c.axis is not None and c.index is not None and c.criterion in (REVERSE, BACKWARD_STEP):
             pulled = "" if c.output is None else f" from {c.output}"
             row = f"{c.argument}{pulled}, {c.dtype}"
             cells.setdefault(c.axis, {}).setdefault(row, {})[c.index] = _heat(c)
@@ -142,9 +145,13 @@ def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
 
 
 def _heat(comparison: Comparison) -> float:
-    if comparison.rounding_ratio is None:
-        return 0.0 if comparison.passed else float("inf")
-    return comparison.rounding_ratio
+    """The ratio, on that side of the limit on which the verdict is; NaN where there is none."""
+    ratio = comparison.rounding_ratio
+    if comparison.passed is True:
+        return min(ratio or 0.0, RATIO_LIMIT)
+    if comparison.passed is False:
+        return max(math.inf if ratio is None else ratio, 1.01 * RATIO_LIMIT)
+    return math.nan
 
 
 def _html_map(heat_map: tuple[str, list[str], ndarray]) -> str:
@@ -166,7 +173,7 @@ def _html_cell(ratio: float) -> str:
     if np.isnan(ratio):
         return "<td></td>"
     shade = min(1.0, np.log10(1 + ratio) / 6)
-    colour = "#2c7fb8" if ratio <= 8 else "#d95f0e"
+    colour = "#2c7fb8" if ratio <= RATIO_LIMIT else "#d95f0e"
     opacity = 0.15 + 0.85 * shade
     return (
         f"<td title='{ratio:.3g}' style='width:6px;height:14px;padding:0;"

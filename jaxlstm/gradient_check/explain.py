@@ -119,7 +119,8 @@ def explain(
     evidence = _gather(tested, point, blocks, axes, dtype)
     judge = partial(_fits, catalogue, evidence, blocks, axes)
     everything = range(len(evidence.sets[0]))
-    best = judge([(h, START[h.kind]) for h in catalogue.hypotheses], everything[:1])
+    worst = int(np.argmax(_dots(evidence.error, evidence.error, evidence.weights)))
+    best = judge([(h, START[h.kind]) for h in catalogue.hypotheses], range(worst, worst + 1))
     best = sorted(best, key=lambda fit: fit.alike, reverse=True)[:LONG_LIST]
     best = sorted(judge(_next(best), everything), key=lambda fit: fit.promise, reverse=True)
     best = best[:SHORT_LIST]
@@ -236,11 +237,11 @@ def _fit(
     reached: ndarray,
 ) -> Fit:
     hypothesis, amount = tried
-    both = _dots(effect, evidence.error, evidence.weights)
-    own = _dots(effect, effect, evidence.weights)
-    total = _dots(evidence.error, evidence.error, evidence.weights)
+    both = _dots(effect, evidence.error, evidence.weights).sum()
+    own = _dots(effect, effect, evidence.weights).sum()
+    total = _dots(evidence.error, evidence.error, evidence.weights).sum()
     rest = [e - d for e, d in zip(evidence.error, effect, strict=True)]
-    left = _dots(rest, rest, evidence.weights) / total
+    left = _dots(rest, rest, evidence.weights).sum() / total
     useful = own > 0 and np.isfinite(own)
     next_amount = amount * both / own if useful else amount
     rounded = all(
@@ -250,7 +251,7 @@ def _fit(
         hypothesis,
         amount,
         float(left) if np.isfinite(left) else np.inf,
-        both**2 / (own * total) if useful else 0.0,
+        float(both**2 / (own * total)) if useful else 0.0,
         float(np.clip(next_amount, -LARGEST_AMOUNT, LARGEST_AMOUNT)),
         _overlap(wrong, reached > evidence.limits),
         rounded or bool(left < CLOSE**2),
@@ -261,12 +262,10 @@ def _overlap(one: ndarray, other: ndarray) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-def _dots(left: list[ndarray], right: list[ndarray], weights: list[ndarray]) -> float:
-    """The weighted inner product over all leaves and sets."""
-    return sum(
-        float(((w**2) * np.einsum("sn,sn->s", _rows(a), _rows(b))).sum())
-        for a, b, w in zip(left, right, weights, strict=True)
-    )
+def _dots(left: list[ndarray], right: list[ndarray], weights: list[ndarray]) -> ndarray:
+    """The weighted inner product over all leaves, for each set."""
+    triples = zip(left, right, weights, strict=True)
+    return np.sum([w**2 * np.einsum("sn,sn->s", _rows(a), _rows(b)) for a, b, w in triples], 0)
 
 
 def _rows(leaf: ndarray) -> ndarray:

@@ -103,12 +103,14 @@ def check_gradients(
     """
     settings = Settings(blocks or {}, axes or {}, names, jit, seed, progress)
     _check_also(also)
+    dtypes = _checked_dtypes(dtypes)
     with jax.enable_x64(True):
         point = make_point(reference, args, cotangents, np.random.default_rng(seed))
     _check_names(settings, point)
+    _check_parts(settings, point)
     tested = Candidate(point.call.of(candidate), jit)
     reports = [
-        _check_dtype(tested, point, settings, jnp.dtype(dtype), also if n == 0 else ())
+        _check_dtype(tested, point, settings, dtype, also if n == 0 else ())
         for n, dtype in enumerate(dtypes)
     ]
     comparisons = [c for report in reports for c in report.comparisons]
@@ -116,19 +118,17 @@ def check_gradients(
     notes = [note for report in reports for note in report.notes]
     if "witnesses" in also and not mismatches:
         progress("witnesses")
-        try:
-            comparisons += witness(tested, point, names, seed)
-        except Exception as error:
-            notes.append(f"{names[0]}: no witnesses, which need float64: {first_line(error)}")
+        witnessed = witness(tested, point, names, seed)
+        comparisons, notes = comparisons + witnessed[0], notes + witnessed[1]
     comparisons = mark_kinks(comparisons, tested, point)
     explanations: list[Explanation] = []
     wrong_in = [c.dtype for c in comparisons if c.criterion == REVERSE and c.passed is False]
-    if hypotheses and wrong_in and not mismatches:
-        progress("the explanations")
-        explanations = explain(hypotheses, tested, point, *settings[:2], jnp.dtype(wrong_in[0]))
     places: list[str] = []
-    if wrong_in and not mismatches and not any(e.reproduces for e in explanations):
-        places = wrong_places(tested, point, *settings[:2], jnp.dtype(wrong_in[0]))
+    if wrong_in and not mismatches and _has_float64_self(point):
+        progress("the explanations")
+        where = tested, point, settings.blocks, settings.axes, jnp.dtype(wrong_in[0])
+        explanations = explain(hypotheses, *where) if hypotheses else []
+        places = [] if any(e.reproduces for e in explanations) else wrong_places(*where)
     return GradientReport(
         tuple(comparisons),
         tuple(mismatches),
@@ -143,6 +143,38 @@ def _check_also(also: Sequence[str]) -> None:
     unknown = [name for name in also if name not in known]
     if unknown:
         raise ValueError(f"also: expected some of {', '.join(known)}; got {unknown[0]!r}.")
+
+
+def _checked_dtypes(dtypes: Sequence[Any]) -> list[Any]:
+    if isinstance(dtypes, str) or not len(dtypes):
+        raise ValueError(f"dtypes: expected a list of floating dtypes, got {dtypes!r}.")
+    checked = [jnp.dtype(dtype) for dtype in dtypes]
+    for dtype in checked:
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"dtypes: expected floating dtypes, got {dtype.name}.")
+    return checked
+
+
+def _has_float64_self(point: Point) -> bool:
+    return narrowest_inside(point.call, point.floats, point.others, np.float64)[1] is None
+
+
+def _check_parts(settings: Settings, point: Point) -> None:
+    """Before anything is computed: blocks that can be taken, axes that are there."""
+    leaves = zip(
+        (*point.arguments, *point.outputs), (*point.floats, *point.cotangents), strict=True
+    )
+    for name, leaf in leaves:
+        for block, index in settings.blocks.get(name, {}).items():
+            try:
+                leaf[index]
+            except IndexError as error:
+                raise ValueError(f"blocks: {block!r} of {name}: {error}.") from error
+        for axis, number in settings.axes.get(name, {}).items():
+            if not 0 <= number < leaf.ndim:
+                raise ValueError(
+                    f"axes: {axis!r} of {name}: expected 0 to {leaf.ndim - 1}, got {number}."
+                )
 
 
 def _check_names(settings: Settings, point: Point) -> None:
@@ -208,7 +240,10 @@ class _Check(NamedTuple):
         """The trusted gradient, and what is found of the values and of the candidate's gradient."""
         sets = sets_of(self.point.cotangents)
         self.settings.progress(f"values and gradient, {self.dtype}")
-        both = self.trust(values_and_reverse, sets)
+        try:
+            both = self.trust(values_and_reverse, sets)
+        except Exception as error:
+            raise ValueError(f"the reference raised {first_line(error)}") from error
         outputs, arguments = self.point.outputs, self.point.arguments
         of_values = both.of_leaves(slice(len(outputs))).of_all_together()
         trusted = both.of_leaves(slice(len(outputs), None))
@@ -246,6 +281,8 @@ class _Check(NamedTuple):
             try:
                 pairs = list(self.tested.twice(criterion, self.point, self.settings.seed))
             except Exception as error:
+                if criterion == "vmap against a loop":
+                    return self._undefined(self.settings.names[0], criterion, error)
                 return self._raised(error, f"{criterion}: ")
         found = [t + (two - one) for t, (one, two) in zip(trusted.truth, pairs, strict=True)]
         names = self.settings.names[0], self.settings.names[0]
@@ -270,9 +307,16 @@ class _Check(NamedTuple):
             try:
                 found = self.tested.derive(mode, self.point, sets)
             except Exception as error:
-                note = f"{criterion} is not defined: {first_line(error)}"
-                return GradientReport(notes=(f"{self.settings.names[0]}: {note}",))
-        return self._report(criterion, found, self.trust(mode, sets), leaves, names)
+                return self._undefined(self.settings.names[0], criterion, error)
+        try:
+            trusted = self.trust(mode, sets)
+        except Exception as error:
+            return self._undefined(self.settings.names[1], criterion, error)
+        return self._report(criterion, found, trusted, leaves, names)
+
+    def _undefined(self, name: str, criterion: str, error: Exception) -> GradientReport:
+        note = f"{name}: {criterion} is not defined: {first_line(error)}"
+        return GradientReport(notes=(note,))
 
     def _report(
         self,

@@ -60,7 +60,7 @@ class Explanation:
         words: what is wrong, with the fitted amount.
         amount: the fitted amount.
         reproduces: whether the change gives the candidate's gradient, to rounding.
-        explained: the share of the error that the change accounts for, at most 1.
+        explained: the share of the squared error that the change accounts for, at most 1.
         pattern: how far the change reaches the entries that are wrong and no others, at most 1.
     """
 

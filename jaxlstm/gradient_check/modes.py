@@ -1,7 +1,8 @@
 """The derivatives that are compared, each a function of one set of weights, and the trusted ones.
 
 A mode takes ``(call, floats, others, weights)`` and gives a list of leaves: ``reverse`` pulls
-cotangents back to the arguments, ``values_and_reverse`` gives the outputs before that, ``forward`` pushes tangents to the outputs, ``second_order``
+cotangents back to the arguments, ``values_and_reverse`` gives the outputs before that,
+``forward`` pushes tangents to the outputs, ``second_order``
 differentiates the gradient's product with a direction.
 """
 

@@ -73,7 +73,12 @@ def _behind_sets(index: Any) -> tuple[Any, ...]:
 def _judged(
     stack: ndarray, along: tuple[int, ...], dtype: Any, parts: list[Part]
 ) -> Iterator[Judged]:
-    """Judges each index of the axes ``along`` of truth, candidate and rounded truths."""
+    """Judges each index of the axes ``along`` of truth, candidate and rounded truths.
+
+    Entries that are not finite in the truth are left out; a part with such passes as "unresolved".
+    """
+    known = np.isfinite(stack[0])
+    stack = np.where(known, stack, 0.0)
     truth = stack[0]
     rest = tuple(axis for axis in range(truth.ndim) if axis not in along)
     shape = (len(truth), len(parts))
@@ -81,11 +86,9 @@ def _judged(
     with np.errstate(invalid="ignore"):
         distances = relative_errors(stack[1:], np.broadcast_to(truth, stack[1:].shape), shifted)
     errors, yards = distances[0].reshape(shape), distances[1:].max(0).reshape(shape)
-    finite = np.isfinite(truth).all(rest).reshape(shape)
+    known = known.all(rest).reshape(shape)
     nonzero = truth.any(rest).reshape(shape)
     for (s, n), error in np.ndenumerate(errors):
-        if finite[s, n]:
-            verdict = judge(float(error), float(yards[s, n]), bool(nonzero[s, n]), dtype)
-            yield Judged(s, parts[n], float(error), *verdict)
-        else:
-            yield Judged(s, parts[n], float("nan"), None, "unresolved")
+        ratio, verdict = judge(float(error), float(yards[s, n]), bool(nonzero[s, n]), dtype)
+        passes = verdict if known[s, n] or verdict is False else "unresolved"
+        yield Judged(s, parts[n], float(error), ratio, passes)

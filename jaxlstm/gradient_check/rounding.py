@@ -5,7 +5,6 @@ the truth: that of the trusted derivation in the working dtype, and that of the 
 cotangents moved by random half-ulps of the working dtype.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -53,17 +52,6 @@ def _norm(array: ndarray, axes: tuple[int, ...]) -> ndarray:
     return np.sqrt(np.square(array).sum(axes, keepdims=True))
 
 
-def yardstick(truth: ndarray, rounded: Iterable[ndarray]) -> float:
-    """The relative error that rounding alone makes: the largest among those of ``rounded``.
-
-    Args:
-        truth: the trusted gradient in float64.
-        rounded: the trusted gradient in the working dtype, and those in float64 of inputs moved by
-            half-ulps; several, since one alone can be right by luck.
-    """
-    return max(relative_error(value, truth) for value in rounded)
-
-
 def rounding_ratio(error: float, yard: float) -> float:
     """The error in yardsticks: 0 for no error, infinite for one where rounding makes none."""
     if error == 0:
@@ -75,15 +63,15 @@ def judge(error: float, yard: float, nonzero: bool, dtype: Any) -> tuple[float |
     """The rounding ratio, and whether it passes.
 
     Where the truth is exactly zero, only exact zero passes. Where eight yardsticks exceed the
-    gradient itself, rounding leaves nothing of it: "unresolved". In half precision eight yardsticks
-    can still be most of a gradient, so there the error must also be within 8 eps, or within 4
-    yardsticks where rounding alone makes more than that.
+    gradient itself, rounding leaves nothing of it, and an error within them is "unresolved". In
+    half precision eight yardsticks can still be most of a gradient, so there the error must also be
+    within 8 eps, or within 4 yardsticks where rounding alone makes more than that.
     """
     if not nonzero:
         return None, error == 0
     ratio = rounding_ratio(error, yard)
     if not RATIO_LIMIT * yard < 1:
-        return ratio, "unresolved"
+        return ratio, False if ratio > RATIO_LIMIT else "unresolved"
     eps = float(jnp.finfo(dtype).eps)
     fine_enough = eps < HALF_PRECISION or error <= max(RATIO_LIMIT * eps, RATIO_LIMIT / 2 * yard)
     return ratio, ratio <= RATIO_LIMIT and fine_enough

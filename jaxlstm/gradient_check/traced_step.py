@@ -149,8 +149,14 @@ def trace_step(
         words = f"{name}: not judged, since it uses a cotangent of the wrong shape."
         mismatches.append(Mismatch("shape", dtype, words))
     judged = tuple(sorted(set(found.judged) - set(unjudged)))
-    traced = TracedStep(str(closed.jaxpr), names, judged, closed, groups)
+    traced = TracedStep(_text(closed), names, judged, closed, groups)
     return traced if judged else None, mismatches
+
+
+def _text(closed: ClosedJaxpr) -> str:
+    """The primitives as text, with the constants that they read."""
+    constants = [(np.shape(c), np.asarray(c).dtype, np.asarray(c).tobytes()) for c in closed.consts]
+    return f"{closed.jaxpr} {constants}"
 
 
 def raised(error: Exception) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Call, Point
+from jaxlstm.gradient_check.call import Call, Point, first_line
 from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Verdict
 from jaxlstm.gradient_check.float64_self import narrowest_inside
@@ -27,6 +27,9 @@ STEPS = 0.1 * 0.5 ** np.arange(8)
 REMAINDER_STEPS = 0.1 * 0.5 ** np.arange(16)
 """Of the Taylor remainder."""
 
+ROUGHNESS_STEPS = 1e-9 * np.arange(1, 5)
+"""So small that what the values change by, beside a straight line, is rounding."""
+
 RESOLVED = 1e-6
 """A difference whose error estimate exceeds this part of the derivative tells nothing."""
 
@@ -34,27 +37,36 @@ ABOVE_ROUNDING = 100.0
 """A remainder below this many roundings of the values has no slope."""
 
 
-def witness(tested: Candidate, point: Point, names: tuple[str, str], seed: int) -> list[Comparison]:
-    """All three witnesses, a comparison for each argument.
+def witness(
+    tested: Candidate, point: Point, names: tuple[str, str], seed: int
+) -> tuple[list[Comparison], list[str]]:
+    """All three witnesses, a comparison for each argument; and notes on what cannot be asked.
 
-    Without the adjoint identity where the reference has no float64 self.
+    Without the adjoint identity where the reference has no float64 self or no forward mode.
     """
+    notes: list[str] = []
     with jax.enable_x64(True):
         point = point.rounded(np.float64)
         narrowest, reason = narrowest_inside(point.call, point.floats, point.others, np.float64)
         directions = directions_of(np.random.default_rng(seed), point)
-        products = pairings(tested.gradient(point), directions)
+        try:
+            products = pairings(tested.gradient(point), directions)
+        except Exception as error:
+            words = f"the {names[0]} raised {first_line(error)}"
+            return [], [f"no witnesses, which need float64: {words}"]
         lines = [line_of(tested, point, v, float(jnp.finfo(narrowest).eps)) for v in directions]
         found = [
             *map(_against_difference, products, lines),
             *map(_against_remainder, products, lines),
         ]
         if reason is None:
-            found += map(_against_product, products, _pushed(point, directions, seed))
+            try:
+                found += map(_against_product, products, _pushed(point, directions, seed))
+            except Exception as error:
+                notes.append(f"no adjoint identity: the {names[1]} raised {first_line(error)}")
     arguments = point.arguments * (len(found) // len(point.arguments))
-    return [
-        w.as_comparison(names[0], argument) for w, argument in zip(found, arguments, strict=True)
-    ]
+    pairs = zip(found, arguments, strict=True)
+    return [w.as_comparison(names[0], argument) for w, argument in pairs], notes
 
 
 class Line(NamedTuple):
@@ -84,7 +96,8 @@ def line_of(tested: Candidate, point: Point, direction: list[ndarray], eps: floa
     centre, size = value(0.0)
     ahead = np.array([value(step)[0] for step in REMAINDER_STEPS])
     behind = np.array([value(-step)[0] for step in STEPS])
-    return Line(centre, ahead, behind, eps * size)
+    rough = [abs(value(step)[0] - 2 * centre + value(-step)[0]) for step in ROUGHNESS_STEPS]
+    return Line(centre, ahead, behind, max(eps * size, *rough))
 
 
 def value_and_size(tested: Candidate, point: Point, floats: list[ndarray]) -> tuple[float, float]:
@@ -118,7 +131,7 @@ def extrapolate(
         last = columns[-1]
         columns.append(last[1:] + (last[1:] - last[:-1]) / (base**order - 1))
         spread = np.maximum(abs(columns[-1] - last[1:]), abs(columns[-1] - last[:-1]))
-        estimates = spread + rounding[order:]
+        estimates = np.nan_to_num(spread + rounding[order:], nan=np.inf)
         at = int(estimates.argmin())
         best = min(best, (float(columns[-1][at]), float(estimates[at])), key=lambda pair: pair[1])
     return best
@@ -175,7 +188,7 @@ def _against_difference(pairing: float, line: Line) -> Witnessed:
     error, scale = abs(pairing - derivative), max(abs(pairing), abs(derivative))
     ratio = rounding_ratio(error, estimate)
     relative = error / scale if scale > 0 else rounding_ratio(error, 0.0)
-    resolved = error == 0 or estimate <= RESOLVED * scale
+    resolved = error == 0 or (np.isfinite(scale) and estimate <= RESOLVED * scale)
     return described(relative, ratio, ratio <= RATIO_LIMIT if resolved else "unresolved")
 
 
