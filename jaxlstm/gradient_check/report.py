@@ -12,7 +12,7 @@ REVERSE = "rounding ratio"
 """The criterion of a gradient held against the reference's in units of rounding."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GradientReport:
     """A check's findings.
 
@@ -61,6 +61,9 @@ class GradientReport:
         failed = self.mismatches or self.failures
         words = "PASSED" if self.passed else "FAILED" if failed else "NOTHING TOLD"
         return f"{words}: {', '.join(counts)}; worst ratio {worst:.3g} of {RATIO_LIMIT:g}."
+
+    def __repr__(self) -> str:
+        return f"GradientReport({self.verdict()!r})"
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
