@@ -135,8 +135,8 @@ def test_every_noticeable_mutant_is_caught(part, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_some_mutants_at_larger_sizes(shape, dtype):
-    """Every sixteenth; a run over all takes half an hour."""
-    assert_caught(ALL[3::16], shape, dtype)
+    """A few; a run over all takes more than half an hour."""
+    assert_caught(ALL[3::46], shape, dtype)
 
 
 @pytest.mark.slow
