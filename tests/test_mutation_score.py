@@ -24,7 +24,6 @@ from jaxlstm.lstm_check.problem import CheckConfig, Outputs
 from jaxlstm.types import Activations
 
 SHAPES = ((6, 2, 3, 4), (40, 8, 16, 32), (150, 16, 32, 64), (300, 4, 8, 16))
-GROUPS = {"common": COMMON, "documents": DOCUMENTS, "held apart": HELD_APART}
 NOTICEABLE = 20
 """Yardsticks by which a gradient must be off to count as wrong."""
 

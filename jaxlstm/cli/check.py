@@ -164,7 +164,7 @@ def _config(options: argparse.Namespace) -> CheckConfig:
 def _progress(dtypes: int) -> Iterator[Callable[[str], None]]:
     """A bar on standard error, of a terminal alone, with what is under way."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("drawing", total=2 * dtypes + len(OTHER_STAGES))
+        task = bar.add_task("drawing", total=dtypes + len(OTHER_STAGES))
 
         def advance(stage: str) -> None:
             bar.update(task, advance=1, description=f"checking: {stage}")

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating, with_dtype
 from jaxlstm.gradient_check.comparison import Mismatch
-from jaxlstm.gradient_check.modes import Mode, derive, reverse, values_and_reverse
+from jaxlstm.gradient_check.modes import Mode, derive, in_float64, reverse, values_and_reverse
 
 
 class Candidate(NamedTuple):
@@ -70,11 +70,6 @@ def eagerly(mode: Mode, call: Call, floats: Any, others: Any, weights: Any) -> l
     """One mode without an outer jit, on JAX arrays."""
     floats, weights = jax.tree.map(jax.numpy.asarray, (floats, weights))
     return mode(call, floats, others, weights)
-
-
-def in_float64(leaves: list[Any]) -> list[ndarray]:
-    """NumPy leaves in float64."""
-    return [np.asarray(leaf, np.float64) for leaf in leaves]
 
 
 def _elsewhere(rng: np.random.Generator, leaf: ndarray) -> ndarray:

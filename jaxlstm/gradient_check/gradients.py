@@ -121,21 +121,23 @@ def check_gradients(
         witnessed = witness(tested, point, names, seed)
         comparisons, notes = comparisons + witnessed[0], notes + witnessed[1]
     comparisons = mark_kinks(comparisons, tested, point)
-    explanations: list[Explanation] = []
     wrong_in = [c.dtype for c in comparisons if c.criterion == REVERSE and c.passed is False]
-    places: list[str] = []
+    why: tuple[tuple[Explanation, ...], tuple[str, ...]] = ((), ())
     if wrong_in and not mismatches and _has_float64_self(point):
         progress("the explanations")
-        where = tested, point, settings.blocks, settings.axes, jnp.dtype(wrong_in[0])
-        explanations = explain(hypotheses, *where) if hypotheses else []
-        places = [] if any(e.reproduces for e in explanations) else wrong_places(*where)
-    return GradientReport(
-        tuple(comparisons),
-        tuple(mismatches),
-        tuple(explanations),
-        tuple(places),
-        tuple(dict.fromkeys(notes)),
-    )
+        why = _explained(tested, point, settings, jnp.dtype(wrong_in[0]), hypotheses)
+    notes = dict.fromkeys(notes)
+    return GradientReport(tuple(comparisons), tuple(mismatches), *why, tuple(notes))
+
+
+def _explained(
+    tested: Candidate, point: Point, settings: Settings, dtype: Any, hypotheses: Catalogue | None
+) -> tuple[tuple[Explanation, ...], tuple[str, ...]]:
+    """The explanations and, where none reproduces the gradient, the places that are wrong."""
+    where = tested, point, settings.blocks, settings.axes, dtype
+    explanations = explain(hypotheses, *where) if hypotheses else []
+    reproduced = any(explanation.reproduces for explanation in explanations)
+    return tuple(explanations), () if reproduced else tuple(wrong_places(*where))
 
 
 def _check_also(also: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm.gradient_check.call import Point
-from jaxlstm.gradient_check.candidate import Candidate, in_float64
+from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import ALL_ARGUMENTS, Comparison
-from jaxlstm.gradient_check.modes import derive, reverse
+from jaxlstm.gradient_check.modes import derive, in_float64, reverse
 from jaxlstm.gradient_check.report import REVERSE
 from jaxlstm.gradient_check.witnesses import value_and_size
 

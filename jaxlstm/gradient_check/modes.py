@@ -2,8 +2,8 @@
 
 A mode takes ``(call, floats, others, weights)`` and gives a list of leaves: ``reverse`` pulls
 cotangents back to the arguments, ``values_and_reverse`` gives the outputs before that,
-``forward`` pushes tangents to the outputs, ``second_order``
-differentiates the gradient's product with a direction.
+``forward`` pushes tangents to the outputs, ``second_order`` differentiates the gradient's product
+with a direction.
 """
 
 from collections.abc import Callable
@@ -110,11 +110,11 @@ def trust(
     exact = rounded((floats, sets), np.float64)
     moved = moved_by_half_ulps(rng, exact, dtype, DRAWS)
     draws = jax.tree.map(lambda one, many: np.concatenate([one[None], many]), exact, moved)
-    found = _in_float64(derive_draws(mode, call, draws[0], others, draws[1]))
+    found = in_float64(derive_draws(mode, call, draws[0], others, draws[1]))
     truth, moves = [leaf[0] for leaf in found], [leaf[1:] for leaf in found]
     if jnp.dtype(dtype) == np.float64:
         return Trusted(truth, moves)
-    own = _in_float64(derive_sets(mode, call, floats, others, sets))
+    own = in_float64(derive_sets(mode, call, floats, others, sets))
     pairs = zip(own, moves, strict=True)
     return Trusted(truth, [np.concatenate([one[None], leaf]) for one, leaf in pairs])
 
@@ -130,11 +130,12 @@ def trust_without_float64(
     rng = np.random.default_rng(seed)
     near = [moved_by_ulps(rng, (floats, sets), narrowest) for _ in range(DRAWS)]
     points = [(floats, sets), *near]
-    own, *moved = [_in_float64(derive_sets(mode, call, p[0], others, p[1])) for p in points]
+    own, *moved = [in_float64(derive_sets(mode, call, p[0], others, p[1])) for p in points]
     eps = float(jnp.finfo(narrowest).eps)
     columns = zip(own, *moved, strict=True)
     return Trusted(own, [np.stack([(1 + eps) * leaf, *others]) for leaf, *others in columns])
 
 
-def _in_float64(leaves: list[Any]) -> list[ndarray]:
+def in_float64(leaves: list[Any]) -> list[ndarray]:
+    """NumPy leaves in float64."""
     return [np.asarray(leaf, np.float64) for leaf in leaves]
