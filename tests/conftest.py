@@ -1,10 +1,29 @@
-"""Eight host devices, strict dtype promotion, and shapes and dtypes checked in every call."""
+"""Eight host devices, strict dtype promotion, and shapes and dtypes checked in every call.
+
+Nearly all of the suite's time is XLA's, compiling what runs once: it is told to try less, in the
+notebooks and the command line's own processes too. ``compiled_as_for_users`` takes that back.
+"""
 
 import os
+import subprocess
+import sys
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+import pytest
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+QUICK = "--xla_cpu_use_fusion_emitters=false"
+
+
+def is_known(flags: str) -> bool:
+    """Whether this version of XLA takes the flags, for it aborts at one that it does not know."""
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    return not subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}).returncode
+
+
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):  # a worker has its parent's
+    flags = f"{QUICK} {DEVICES}" if is_known(QUICK) else DEVICES
+    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jaxtyping
 
@@ -13,3 +32,11 @@ jaxtyping.install_import_hook("jaxlstm", "beartype.beartype")
 import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="module")
+def compiled_as_for_users():
+    """What the module compiles is optimized: rounding is its subject."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -13,9 +13,9 @@ SIGNATURES = ((6, 2, 3, 4), (1, 1, 2, 1), (12, 3, 5, 2), (25, 4, 3, 6))
 PAIRS = [Activations(*names) for names in itertools.product(ACTIVATION_NAMES, repeat=2)]
 CASES = [(SIGNATURES[k % 4], PAIRS[k % 9]) for k in range(12)]
 DRAWS = 84
-
-
 DTYPES = ("float64", "float32", "bfloat16")
+
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 
 
 def judged(problem, functions, dtypes, seed):
