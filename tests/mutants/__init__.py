@@ -13,14 +13,17 @@ from jax import Array
 
 from jaxlstm import lstm_autodiff
 from jaxlstm.types import at_least_float32
-from mutants.common import COMMON
+from mutants.around_the_loop import AROUND_THE_LOOP
 from mutants.documents import DOCUMENTS
 from mutants.held_apart import HELD_APART
 from mutants.mutant import LABELS, Mutant
+from mutants.of_a_step import OF_A_STEP
+from mutants.of_sums import OF_SUMS
 from mutants.template import BackwardPass
 
 __all__ = ["ALL", "COMMON", "DOCUMENTS", "HELD_APART", "LABELS", "Mutant", "as_function"]
 
+COMMON = (*OF_A_STEP, *OF_SUMS, *AROUND_THE_LOOP)
 ALL: dict[str, Mutant] = {m.name: m for m in (*COMMON, *DOCUMENTS, *HELD_APART)}
 
 

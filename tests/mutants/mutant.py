@@ -87,6 +87,17 @@ def later(a: ndarray) -> ndarray:
     return np.concatenate([a[1:], a[-1:]])
 
 
+def only_steps(steps: slice) -> Callable[[ndarray], ndarray]:
+    """Of an array over time these steps, zeros for the others."""
+
+    def kept(a: ndarray) -> ndarray:
+        result = np.zeros_like(a)
+        result[steps] = a[steps]
+        return result
+
+    return kept
+
+
 def rounded(a: ndarray, dtype: Any) -> ndarray:
     """Through a lower precision and back."""
     return a.astype(dtype).astype(a.dtype)
