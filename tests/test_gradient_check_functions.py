@@ -7,6 +7,7 @@ import pytest
 
 from jaxlstm.gradient_check import check_gradients
 from jaxlstm.gradient_check.agreement import by_differences, by_forward, by_reverse, check_agreement
+from jaxlstm.gradient_check.display import heat_maps
 from jaxlstm.testing import assert_gradients_match
 
 RNG = np.random.default_rng(7)
@@ -296,3 +297,19 @@ def test_what_no_hypothesis_reproduces_is_placed():
     )
     assert report.places == ("kernel, first unit: wrong from output of every step but the last",)
     assert report.places[0] in str(report)
+
+
+def test_without_named_axes_the_map_has_a_column_for_each_argument():
+    def area(width, height):
+        return width * height
+
+    def doubled(d, width, height):
+        return 2 * d * height, d * width
+
+    args = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 2))
+    report = check_gradients(with_gradient(area, doubled), area, args, also=())
+    ((_, rows, heat),) = heat_maps(report)
+    assert heat.shape == (len(rows), 1)
+    failed = {row.split(",")[0] for row, (ratio,) in zip(rows, heat, strict=True) if ratio > 8}
+    assert failed == {"width"}
+    assert "purple passes" in report._repr_html_()

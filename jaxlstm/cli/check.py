@@ -108,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     console = Console(quiet=options.json == "-")
     name = options.candidate or HAND_WRITTEN
+    title = f"The gradient of {name}" if options.candidate else "The gradient by hand"
     with users_input():
         plot = _plotting(options.plot)
         candidate = options.candidate and function_named(options.candidate)
@@ -117,7 +118,8 @@ def run(options: argparse.Namespace) -> int:
         progress("time and memory")
         dtype = "float32" if "float32" in config.dtypes else config.dtypes[0]
         costs = {} if report.mismatches else _costs(problem, dtype, name)
-    _print(console, report, costs, dtype, config)
+    console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config)}", justify="center")
+    _print(console, report, costs, dtype)
     if plot:
         plot(report)
     if options.json:
@@ -130,9 +132,7 @@ def _print(
     report: GradientReport,
     costs: dict[str, Cost],
     dtype: str,
-    config: CheckConfig,
 ) -> None:
-    console.print(f"[bold]The gradient by hand[/bold]: {_sizes(config)}", justify="center")
     for table in tables(report):
         console.print(table)
     console.print(LEGEND, style="dim")

@@ -18,6 +18,8 @@ from jaxlstm.gradient_check.report import REVERSE, GradientReport, grouped_failu
 SHOWN = 12
 """Lines of failures that are shown; ``str`` and JSON hold all."""
 
+WHOLE = "each argument as a whole"
+"""What a heat map's one column stands for where no axis has a name."""
 COLOURS = {True: "green", False: "red", "unresolved": "yellow", "kink": "yellow"}
 
 
@@ -128,14 +130,15 @@ def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
     """For each named axis: its name, the rows' names, and the rounding ratios [rows, indices].
 
     A row is one argument under one output's cotangent, or all, in one dtype; NaN where nothing was
-    compared.
+    compared. Where no axis has a name, one column for each argument as a whole.
     """
+    shown = [c for c in report.comparisons if c.criterion in (REVERSE, BACKWARD_STEP)]
+    by_index = [c for c in shown if c.axis is not None and c.index is not None]
     cells: dict[str, dict[str, dict[int, float]]] = {}
-    for c in report.comparisons:
-        if c.axis is not None and c.index is not None and c.criterion in (REVERSE, BACKWARD_STEP):
-            pulled = "" if c.output is None else f" from {c.output}"
-            row = f"{c.argument}{pulled}, {c.dtype}"
-            cells.setdefault(c.axis, {}).setdefault(row, {})[c.index] = _heat(c)
+    for c in by_index or [c for c in shown if c.block is None]:
+        pulled = "" if c.output is None else f" from {c.output}"
+        row = f"{c.argument}{pulled}, {c.dtype}"
+        cells.setdefault(c.axis or WHOLE, {}).setdefault(row, {})[c.index or 0] = _heat(c)
     maps = []
     for axis, rows in cells.items():
         size = 1 + max(max(row) for row in rows.values())
@@ -163,17 +166,17 @@ def _html_map(heat_map: tuple[str, list[str], ndarray]) -> str:
         for name, row in zip(names, heat, strict=True)
     )
     caption = (
-        f"<caption>rounding ratios by {escape_html(axis)}: blue passes, orange fails</caption>"
+        f"<caption>rounding ratios by {escape_html(axis)}: purple passes, orange fails</caption>"
     )
     return f"<table style='border-spacing:1px'>{caption}{rows}</table>"
 
 
 def _html_cell(ratio: float) -> str:
-    """Blue up to the limit, orange beyond it; both are told apart by the colour-blind."""
+    """Purple up to the limit, orange beyond it; both are told apart by the colour-blind."""
     if np.isnan(ratio):
         return "<td></td>"
     shade = min(1.0, np.log10(1 + ratio) / 6)
-    colour = "#2c7fb8" if ratio <= RATIO_LIMIT else "#d95f0e"
+    colour = "#5e3c99" if ratio <= RATIO_LIMIT else "#e66101"
     opacity = 0.15 + 0.85 * shade
     return (
         f"<td title='{ratio:.3g}' style='width:6px;height:14px;padding:0;"
