@@ -108,3 +108,30 @@ def cell_vjp(
         axis=-1,
     )
     return d_z, d_c * derivatives.dc_dc_tm1  # [B3]
+
+
+def cell_jvp(
+    derivatives: CellDerivatives, dot_z: Float[Array, "*B 4*H"], dot_c_tm1: Float[Array, "*B H"]
+) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
+    """Pushes tangents forward through the pointwise map of one step: the adjoint of ``cell_vjp``.
+
+        dot_c = dot_z_i * dc/dz_i + dot_z_f * dc/dz_f + dot_z_g * dc/dz_g
+                + dot_c_{t-1} * dc/dc_{t-1}                                             [T2]
+        dot_h = dot_z_o * dh/dz_o + dot_c * dh/dc                                       [T3]
+
+    Args:
+        derivatives: the six diagonals of the step.
+        dot_z: tangent of the pre-activations, [..., 4H].
+        dot_c_tm1: tangent of the cell state before the step, [..., H].
+
+    Returns:
+        dot_h and dot_c, each [..., H].
+    """
+    dot_z_i, dot_z_f, dot_z_g, dot_z_o = jnp.split(dot_z, 4, axis=-1)
+    dot_c = (  # [T2]
+        dot_z_i * derivatives.dc_dzi
+        + dot_z_f * derivatives.dc_dzf
+        + dot_z_g * derivatives.dc_dzg
+        + dot_c_tm1 * derivatives.dc_dc_tm1
+    )
+    return dot_z_o * derivatives.dh_dzo + dot_c * derivatives.dh_dc, dot_c  # [T3]
