@@ -111,7 +111,7 @@ def cell_vjp(
 
 
 def cell_jvp(
-    derivatives: CellDerivatives, dot_z: Float[Array, "*B 4*H"], dot_c_tm1: Float[Array, "*B H"]
+    derivatives: CellDerivatives, dot_z: Float[Array, "*B G"], dot_c_tm1: Float[Array, "*B H"]
 ) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
     """Pushes tangents forward through the pointwise map of one step: the adjoint of ``cell_vjp``.
 

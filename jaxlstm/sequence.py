@@ -37,8 +37,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.cell import Gates, cell_step, gate_values, next_state
-from jaxlstm.cell_derivatives import cell_derivatives, cell_vjp
+from jaxlstm.cell_derivatives import cell_derivatives, cell_jvp, cell_vjp
 from jaxlstm.placement import (
     place_along_batch,
     product_with_transpose,
@@ -108,8 +109,8 @@ def lstm(
         outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
         length. Each takes a cotangent, and every floating argument gets a gradient.
 
-    JAX differentiates it in reverse, and forward over reverse; for ``jax.jvp`` of the values
-    themselves take ``lstm_autodiff``.
+    JAX differentiates it in reverse and forward, ``jax.grad`` and ``jax.jvp`` and all that is made
+    of them; second derivatives are JAX's own of these first ones.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before
@@ -122,7 +123,7 @@ def lstm(
     >>> bool((final.hidden[1] == outputs[3, 1]).all()), bool((outputs[4:, 1] == 0).all())
     (True, True)
     """
-    return _at_the_edge(_hand_written, params, inputs, initial_state, lengths, resets, activations)
+    return _at_the_edge(_by_hand, params, inputs, initial_state, lengths, resets, activations)
 
 
 def lstm_autodiff(
@@ -148,7 +149,7 @@ class _Masks(NamedTuple):
     carried: Bool[Array, "*T B"] | None
 
 
-_Scan = Callable[[Activations, LSTMParams, Array, LSTMState, _Masks], Any]
+_Scan = Callable[[Activations, _Masks, LSTMParams, Array, LSTMState], Any]
 
 
 def _at_the_edge(
@@ -193,7 +194,7 @@ def _run(
     initial_state = place_along_batch(initial_state, inputs)
     masks = _masks(inputs.shape[0], lengths, resets)
     params, inputs, state, masks = vary_together((params, inputs, initial_state, masks))
-    hidden, final = scan(activations, params, _keep(masks.valid, inputs), state, masks)
+    hidden, final = scan(activations, masks, params, _keep(masks.valid, inputs), state)
     return _keep(masks.valid, hidden), final
 
 
@@ -213,10 +214,10 @@ def _keep(mask: Bool[Array, "*T B"] | None, tree: Any, otherwise: Any = None) ->
 
 def _plain_scan(
     activations: Activations,
+    masks: _Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
     initial_state: LSTMState,
-    masks: _Masks,
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
     def forward_step(state: LSTMState, step_t: tuple[Array, _Masks]) -> tuple[LSTMState, Array]:
         x_t, (valid, carried) = step_t
@@ -228,16 +229,15 @@ def _plain_scan(
     return hidden, final
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _hand_written(
+def _values(
     activations: Activations,
+    masks: _Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
     initial_state: LSTMState,
-    masks: _Masks,
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
     final, hidden = _forward_scan(
-        activations, params, inputs, initial_state, masks, lambda state, _: state.hidden
+        activations, masks, params, inputs, initial_state, lambda state, _: state.hidden
     )
     return hidden, final
 
@@ -245,20 +245,20 @@ def _hand_written(
 class _Residuals(NamedTuple):
     """What the backward pass needs: the arguments, and every step's state and gates [T, B, H]."""
 
+    masks: _Masks
     params: LSTMParams
     inputs: Float[Array, "T B D"]
     initial_state: LSTMState
-    masks: _Masks
     states: LSTMState
     gates: Gates
 
 
 def _forward_scan(
     activations: Activations,
+    masks: _Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
     initial_state: LSTMState,
-    masks: _Masks,
     kept: Callable[[LSTMState, Gates], Any],
 ) -> tuple[LSTMState, Any]:
     """The final state, and what is kept of every step; the input projection is one product."""
@@ -277,26 +277,68 @@ def _forward_scan(
 
 def _forward(
     activations: Activations,
+    masks: _Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
     initial_state: LSTMState,
-    masks: _Masks,
 ) -> tuple[tuple[Float[Array, "T B H"], LSTMState], _Residuals]:
     final, (states, gates) = _forward_scan(
-        activations, params, inputs, initial_state, masks, lambda state, gates: (state, gates)
+        activations, masks, params, inputs, initial_state, lambda state, gates: (state, gates)
     )
-    residuals = _Residuals(params, inputs, initial_state, masks, states, gates)
+    residuals = _Residuals(masks, params, inputs, initial_state, states, gates)
     return (states.hidden, final), residuals
 
 
-def _backward(
+def _states_entered(residuals: _Residuals) -> LSTMState:
+    """The state that enters every step [T, B, H], zero after a reset."""
+    before = jax.tree.map(
+        lambda first, after: jnp.concatenate([first[None], after])[:-1],
+        residuals.initial_state,
+        residuals.states,
+    )
+    return _keep(residuals.masks.carried, before)
+
+
+def _push_forward(
+    activations: Activations,
+    residuals: _Residuals,
+    tangents: tuple[LSTMParams, Float[Array, "T B D"], LSTMState],
+) -> tuple[Float[Array, "T B H"], LSTMState]:
+    """The tangents of the outputs and the final state, [T1] to [T3]."""
+    masks, params, inputs, _, states, gates = residuals
+    dot_params, dot_inputs, dot_initial_state = tangents
+    entered = _states_entered(residuals)
+    derivatives = cell_derivatives(gates, entered.cell, states.cell, activations)  # [D1] to [D6]
+
+    def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
+        dot_driven_t, derivatives_t, (valid, carried) = step_t
+        dot_entered = _keep(carried, dot_state)
+        dot_z = dot_driven_t + dot_entered.hidden @ params.recurrent_kernel  # [T1]
+        dot_after = LSTMState(*cell_jvp(derivatives_t, dot_z, dot_entered.cell))  # [T2] [T3]
+        dot_state = _keep(valid, dot_after, dot_state)
+        return dot_state, dot_state.hidden
+
+    dot_driven = (  # [T1], the part without recursion
+        dot_inputs @ params.input_kernel
+        + inputs @ dot_params.input_kernel
+        + entered.hidden @ dot_params.recurrent_kernel
+        + dot_params.bias
+    )
+    dot_final, dot_hidden = jax.lax.scan(
+        tangent_step, dot_initial_state, (dot_driven, derivatives, masks)
+    )
+    return dot_hidden, dot_final
+
+
+def _pull_back(
     activations: Activations,
     residuals: _Residuals,
     cotangents: tuple[Float[Array, "T B H"], LSTMState],
-) -> tuple[LSTMParams, Float[Array, "T B D"], LSTMState, None]:
-    params, inputs, initial_state, masks, states, gates = residuals
+) -> tuple[LSTMParams, Float[Array, "T B D"], LSTMState]:
+    """The cotangents of parameters, inputs and initial state, [B1] to [B8]."""
+    masks, params, inputs, _, states, gates = residuals
     d_hidden, d_final = cotangents
-    entered = _keep(masks.carried, _states_before(initial_state, states))
+    entered = _states_entered(residuals)
     derivatives = cell_derivatives(gates, entered.cell, states.cell, activations)  # [D1] to [D6]
 
     def backward_step(d_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
@@ -319,14 +361,7 @@ def _backward(
         bias=d_z.sum((0, 1)),  # [B7]
     )
     d_inputs = product_with_transpose(d_z, params.input_kernel, inputs)  # [B8]
-    return d_params, d_inputs, d_initial_state, None
+    return d_params, d_inputs, d_initial_state
 
 
-def _states_before(initial_state: LSTMState, states: LSTMState) -> LSTMState:
-    """The state before every step [T, B, H], from the first and the states after every step."""
-    return jax.tree.map(
-        lambda first, after: jnp.concatenate([first[None], after])[:-1], initial_state, states
-    )
-
-
-_hand_written.defvjp(_forward, _backward)
+_by_hand = differentiated_by_hand(_values, _forward, _push_forward, _pull_back)
