@@ -170,7 +170,7 @@ def linearized(f: Any, problem: Problem, v: Any) -> Any:
     values, push = jax.linearize(
         lambda *floating: run(f, Problem(*floating, *problem[3:])), *problem[:3]
     )
-    return values, push(v)
+    return values, push(*v)
 
 
 def pushed_through_a_scan(f: Any, problem: Problem, v: Any) -> Any:
