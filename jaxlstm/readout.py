@@ -12,6 +12,12 @@ and backward:
     d_V   = sum_t h_t' d_y_t,  d_a = sum_t d_y_t                              [R7]
     d_E   = sum_t onehot(k_t)' d_x_t        each d_x_t added to its row       [R8]
 
+and the tangents forward:
+
+    dot_x_t = dot_E[k_t]                                                      [R9]
+    dot_y_t = dot_h_t V + h_t dot_V + dot_a                                   [R10]
+    dot_L_t = sum_k dot_y_t (p_t - onehot(k_{t+1}))                           [R11]
+
 In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
 
     [R2]  001 (forward o_t)
@@ -30,6 +36,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.placement import (
     product_with_transpose,
     rows_of,
@@ -57,7 +64,7 @@ def embed(table: ArrayLike, characters: ArrayLike) -> Array:
         ValueError, TypeError: shapes, dtypes or characters that do not fit.
     """
     check_embedding(table, characters)
-    return _embed(*vary_together((jnp.asarray(table), jnp.asarray(characters))))
+    return _embed(None, *vary_together((jnp.asarray(characters), jnp.asarray(table))))
 
 
 def embed_autodiff(table: ArrayLike, characters: ArrayLike) -> Array:
@@ -80,7 +87,7 @@ def logits(params: ReadoutParams, hidden: ArrayLike) -> Array:
         ValueError, TypeError: shapes or dtypes that do not fit.
     """
     check_logits(params, hidden)
-    return _logits(*vary_together(jax.tree.map(jnp.asarray, (params, hidden))))
+    return _logits(None, None, *vary_together(jax.tree.map(jnp.asarray, (params, hidden))))
 
 
 def logits_autodiff(params: ReadoutParams, hidden: ArrayLike) -> Array:
@@ -108,7 +115,7 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Array:
     ['0.23', '-0.37', '0.14']
     """
     check_cross_entropy(logits, targets)
-    return _cross_entropy(*vary_together((jnp.asarray(logits), jnp.asarray(targets))))
+    return _cross_entropy(None, *vary_together((jnp.asarray(targets), jnp.asarray(logits))))
 
 
 def cross_entropy_autodiff(logits: ArrayLike, targets: ArrayLike) -> Array:
@@ -132,25 +139,32 @@ def _negative_log_likelihood(
     return jax.nn.logsumexp(values, axis=-1) - of_target  # [R3] [R4]
 
 
-_embed = jax.custom_vjp(_rows)
-_logits = jax.custom_vjp(_affine)
-_cross_entropy = jax.custom_vjp(_negative_log_likelihood)
+def _embed_forward(_: None, characters: Array, table: Array) -> tuple[Array, Any]:
+    return _rows(table, characters), (characters, table)
 
 
-def _embed_forward(table: Array, characters: Array) -> tuple[Array, Any]:
-    return _rows(table, characters), (table, characters)
+def _embed_push(_: None, residuals: Any, tangents: tuple[Array]) -> Array:
+    (characters, _table), (dot_table,) = residuals, tangents
+    return rows_of(dot_table, characters)  # [R9]
 
 
-def _embed_backward(residuals: Any, d_rows: Array) -> tuple[Array, None]:
-    table, characters = residuals
-    return sum_into_rows(d_rows, characters, table), None  # [R8]
+def _embed_pull(_: None, residuals: Any, d_rows: Array) -> tuple[Array]:
+    characters, table = residuals
+    return (sum_into_rows(d_rows, characters, table),)  # [R8]
 
 
-def _logits_forward(params: ReadoutParams, hidden: Array) -> tuple[Array, Any]:
+def _logits_forward(
+    _: None, _others: None, params: ReadoutParams, hidden: Array
+) -> tuple[Array, Any]:
     return _affine(params, hidden), (params, hidden)
 
 
-def _logits_backward(residuals: Any, d_logits: Array) -> tuple[ReadoutParams, Array]:
+def _logits_push(_: None, residuals: Any, tangents: tuple[ReadoutParams, Array]) -> Array:
+    (params, hidden), (dot_params, dot_hidden) = residuals, tangents
+    return dot_hidden @ params.kernel + _affine(dot_params, hidden)  # [R10]
+
+
+def _logits_pull(_: None, residuals: Any, d_logits: Array) -> tuple[ReadoutParams, Array]:
     params, hidden = residuals
     d_params = ReadoutParams(  # [R7]
         kernel=sum_of_outer_products(hidden, d_logits, params.kernel),
@@ -159,17 +173,34 @@ def _logits_backward(residuals: Any, d_logits: Array) -> tuple[ReadoutParams, Ar
     return d_params, product_with_transpose(d_logits, params.kernel, hidden)  # [R6]
 
 
-def _cross_entropy_forward(values: Array, targets: Array) -> tuple[Array, Any]:
-    return _negative_log_likelihood(values, targets), (values, targets)
+def _cross_entropy_forward(_: None, targets: Array, values: Array) -> tuple[Array, Any]:
+    return _negative_log_likelihood(values, targets), (targets, values)
 
 
-def _cross_entropy_backward(residuals: Any, d_loss: Array) -> tuple[Array, None]:
-    values, targets = residuals
+def _slope(residuals: Any) -> Array:
+    """p_t - onehot(k_{t+1})."""
+    targets, values = residuals
     K = values.shape[-1]
-    onehot = jax.nn.one_hot(targets % K, K, dtype=values.dtype)
-    return d_loss[..., None] * (jax.nn.softmax(values) - onehot), None  # [R5]
+    return jax.nn.softmax(values) - jax.nn.one_hot(targets % K, K, dtype=values.dtype)
 
 
-_embed.defvjp(_embed_forward, _embed_backward)
-_logits.defvjp(_logits_forward, _logits_backward)
-_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+def _cross_entropy_push(_: None, residuals: Any, tangents: tuple[Array]) -> Array:
+    return (tangents[0] * _slope(residuals)).sum(-1)  # [R11]
+
+
+def _cross_entropy_pull(_: None, residuals: Any, d_loss: Array) -> tuple[Array]:
+    return (d_loss[..., None] * _slope(residuals),)  # [R5]
+
+
+_embed = differentiated_by_hand(
+    lambda _, characters, table: _rows(table, characters), _embed_forward, _embed_push, _embed_pull
+)
+_logits = differentiated_by_hand(
+    lambda _, _others, *args: _affine(*args), _logits_forward, _logits_push, _logits_pull
+)
+_cross_entropy = differentiated_by_hand(
+    lambda _, targets, values: _negative_log_likelihood(values, targets),
+    _cross_entropy_forward,
+    _cross_entropy_push,
+    _cross_entropy_pull,
+)

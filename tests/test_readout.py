@@ -163,7 +163,7 @@ def test_a_traced_target_of_minus_one_is_the_last_class():
 
 
 def transforms(functions):
-    """What users do to the loss: second order, remat, a batch of readouts, one row at a time."""
+    """What users do to the loss: both modes, second order, remat, batches, one row at a time."""
     args, weights, context = jax.tree.map(jnp.asarray, point())
     loss = partial(weighted_sum, functions)
     direction = jax.tree.map(jnp.cos, args)
@@ -174,6 +174,11 @@ def transforms(functions):
     yield jax.grad(jax.checkpoint(loss))(args, weights, context)
     yield jax.vmap(jax.grad(loss), (0, None, None))(batch, weights, context)
     yield jax.vmap(jax.grad(loss), (None, 0, 0))(args, weights, context)
+    pushed = lambda args: jax.jvp(lambda a: loss(a, weights, context), (args,), (direction,))[1]  # noqa: E731
+    yield pushed(args)
+    yield jax.grad(pushed)(args)
+    yield jax.vmap(pushed)(batch)
+    yield jax.linearize(lambda a: loss(a, weights, context), args)[1](direction)
 
 
 def _dot(left, right):

@@ -6,7 +6,7 @@ from importlib import resources
 IMPLEMENTATION = ("cell.py", "cell_derivatives.py", "sequence.py", "readout.py")
 """The files whose lines carry labels."""
 
-LABEL = re.compile(r"\[([A-Z]\d)\]")
+LABEL = re.compile(r"\[([A-Z]\d+)\]")
 EQUATION = r"\(((?:[^()]|\([^()]*\))*)\)"
 """An equation's number or label in parentheses, which may hold a pair of its own."""
 DOCUMENT = rf"(00\d)((?:,?\s+{EQUATION})+)"
