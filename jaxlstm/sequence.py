@@ -1,4 +1,4 @@
-"""The LSTM over time: ``step``, ``lstm`` with a hand-written VJP, its oracle ``lstm_autodiff``.
+"""The LSTM over time: ``step``, ``lstm`` differentiated by hand, its oracle ``lstm_autodiff``.
 
 Forward, a ``lax.scan`` of the cell. Backward, with the six diagonals of all steps at once, a
 reverse scan whose body is [B1] to [B4], then the weight gradients as large products:
@@ -11,6 +11,12 @@ reverse scan whose body is [B1] to [B4], then the weight gradients as large prod
     d_U        = sum_t x_t' d_z                                                     [B6]
     d_b        = sum_t d_z                                                          [B7]
     d_x_t      = d_z U'                                                             [B8]
+
+In forward mode the tangents' scan has the body [T1] to [T3], its products without recursion large:
+
+    dot_z_t = dot_x_t U + x_t dot_U + dot_h_{t-1} W + h_{t-1} dot_W + dot_b         [T1]
+    dot_c_t = dot_z_i dc/dz_i + dot_z_f dc/dz_f + dot_z_g dc/dz_g + dot_c_{t-1} f   [T2]
+    dot_h_t = dot_z_o dh/dz_o + dot_c_t dh/dc                                       [T3]
 
 In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
 
@@ -92,7 +98,7 @@ def lstm(
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
 ) -> tuple[Array, LSTMState]:
-    """The LSTM over a sequence, differentiated by its hand-written VJP, [B1] to [B8].
+    """The LSTM over a sequence, differentiated by hand: [B1] to [B8] in reverse, [T1] to [T3] forward.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
@@ -109,8 +115,8 @@ def lstm(
         outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
         length. Each takes a cotangent, and every floating argument gets a gradient.
 
-    JAX differentiates it in reverse and forward, ``jax.grad`` and ``jax.jvp`` and all that is made
-    of them; second derivatives are JAX's own of these first ones.
+    ``jax.grad``, ``jax.jvp`` and all that is made of them work; second derivatives are JAX's own of
+    these first ones.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before
