@@ -98,7 +98,7 @@ def lstm(
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
 ) -> tuple[Array, LSTMState]:
-    """The LSTM over a sequence, differentiated by hand: back by [B1] to [B8], forward by [T1] to [T3].
+    """The LSTM over a sequence, with derivatives by hand: [B1] to [B8] back, [T1] to [T3] forward.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
