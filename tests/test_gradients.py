@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from jaxlstm import Activations, LSTMState, lstm, lstm_autodiff
 from jaxlstm.cell import gate_values, next_state
-from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_vjp
+from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
 
 SMALL = (7, 3, 2, 5)
 COTANGENTS = ("outputs", "final hidden", "final cell")
@@ -147,6 +147,21 @@ def test_cell_vjp_is_that_of_the_pointwise_map(activations):
     _, back = jax.vjp(partial(pointwise, activations), z, c_tm1)
     gradients = cell_vjp(diagonals(z, c_tm1, activations), d_h, d_c)
     assert_close(gradients, back(LSTMState(d_h, d_c)), 1e-14)
+
+
+@pytest.mark.parametrize("activations", ACTIVATION_PAIRS, ids=str)
+def test_cell_jvp_is_that_of_the_pointwise_map_and_the_adjoint_of_cell_vjp(activations):
+    z, c_tm1, d_h, d_c = draw_cell(14)
+    dot_z, dot_c_tm1, _, _ = draw_cell(15)
+    derivatives = diagonals(z, c_tm1, activations)
+    dot_h, dot_c = cell_jvp(derivatives, dot_z, dot_c_tm1)
+    _, truth = jax.jvp(partial(pointwise, activations), (z, c_tm1), (dot_z, dot_c_tm1))
+    assert_close(LSTMState(dot_h, dot_c), truth, 1e-14)
+
+    pulled = cell_vjp(derivatives, d_h, d_c)
+    pushed_side = inner((d_h, d_c), (dot_h, dot_c))
+    scale = np.sqrt(inner((d_h, d_c), (d_h, d_c)) * inner((dot_h, dot_c), (dot_h, dot_c)))
+    assert abs(pushed_side - inner(pulled, (dot_z, dot_c_tm1))) <= 1e-14 * scale
 
 
 @pytest.mark.parametrize("activations", ACTIVATION_PAIRS, ids=str)
