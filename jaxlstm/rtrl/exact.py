@@ -1,0 +1,279 @@
+"""Real-time recurrent learning: the derivative of the state, carried forward in time.
+
+Instead of a cotangent back through all steps, every step carries on the sensitivities of its state
+to everything that came before: dh_t/dA and dc_t/dA for each parameter ``A`` and for the initial
+state. They need no memory of the past, so a stream may be endless. Written with the unit as the
+last axis, a sensitivity to one number is a row vector, and with the six diagonals of a step
+
+    K_c = W_i diag(dc/dz_i) + W_f diag(dc/dz_f) + W_g diag(dc/dz_g)                         [R1]
+    K_h = W_o diag(dh/dz_o)                                                                 [R2]
+    v_c = [dc/dz_i, dc/dz_f, dc/dz_g, 0],   v_h = [0, 0, 0, dh/dz_o]                        [R3]
+    V   = x_t' v for A = U,   h_{t-1}' v for A = W,   v for A = b,   0 for the state        [R4]
+    dc_t/dA = dh_{t-1}/dA K_c + dc_{t-1}/dA * f + V_c                                       [R5]
+    dh_t/dA = dh_{t-1}/dA K_h + dc_t/dA * dh/dc + V_h                                       [R6]
+
+[R5] and [R6] are one product with an H x H matrix each, over all parameters at once. A unit's
+pre-activations take their own columns of the parameters alone, so V is diagonal in the unit and is
+added where it lies, within the pass over memory that [R5] and [R6] make anyway.
+
+Put [R5] into [R6] and it is the recursion of document 000, (26) and (30):
+
+    dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t
+    M_t = K_h + K_c diag(dh/dc),   N_t = f * dh/dc,   V_t = V_h + V_c * dh/dc
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jaxlstm.cell import gate_values, next_state
+from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives
+from jaxlstm.types import Activations, LSTMParams, LSTMState
+from jaxlstm.validation import check_step
+
+
+class ByArgument(NamedTuple):
+    """The derivative of every unit by every number that the state depends on; a pytree.
+
+    Each leaf is [B, *argument, H], the unit last: the layout in which a step is fastest. The
+    argument's axes are its own: dh/dU is [B, D, 4H, H], dh/dh_0 is [B, H, H].
+
+    Attributes:
+        params: by the parameters.
+        initial_state: by the state before the first step.
+    """
+
+    params: LSTMParams
+    initial_state: LSTMState
+
+
+class Sensitivities(NamedTuple):
+    """The derivatives of the state; a pytree.
+
+    Attributes:
+        hidden: dh_t/dA.
+        cell: dc_t/dA.
+    """
+
+    hidden: ByArgument
+    cell: ByArgument
+
+
+class RTRLState(NamedTuple):
+    """What the recursion carries from step to step; a pytree.
+
+    Attributes:
+        state: hidden and cell [B, H] ([H] unbatched).
+        sensitivities: of that state, each leaf [B, *argument, H] ([*argument, H] unbatched).
+    """
+
+    state: LSTMState
+    sensitivities: Sensitivities
+
+
+class Entries(NamedTuple):
+    """Which entries of the sensitivities an estimator keeps, and how they pass a step.
+
+    All but ``pull`` is said of one sequence.
+
+    Attributes:
+        of_matrix: what is used of an H x H matrix.
+        passed: the sensitivities [..., H] carried through such a matrix.
+        spread: v [4, H] as the sensitivity to the bias.
+        pull: the gradient [..., N] of sensitivities to N numbers and the cotangent d_h [B, H].
+    """
+
+    of_matrix: Callable[[Array], Array]
+    passed: Callable[[Array, Array], Array]
+    spread: Callable[[Array], Array]
+    pull: Callable[[Array, Array], Array]
+
+
+def _spread_over_units(v: Float[Array, "4 H"]) -> Float[Array, "4*H H"]:
+    H = v.shape[-1]
+    return (v[..., None] * jnp.eye(H, dtype=v.dtype)).reshape(4 * H, H)
+
+
+EXACT = Entries(
+    of_matrix=lambda matrix: matrix,
+    passed=jnp.matmul,
+    spread=_spread_over_units,
+    pull=partial(jnp.einsum, "b...h,bh->..."),
+)
+
+
+def init_rtrl(params: LSTMParams, state: LSTMState) -> RTRLState:
+    """The carry before the first step: nothing depends on the parameters yet.
+
+    Args:
+        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
+        state: the initial state, hidden and cell [B, H] ([H] unbatched).
+
+    Returns:
+        The state and its sensitivities: zeros by the parameters, the identity by itself.
+
+    >>> import jax, jaxlstm
+    >>> from jaxlstm.rtrl import init_rtrl
+    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
+    >>> carry = init_rtrl(params, jaxlstm.init_state(5, batch_size=2))
+    >>> carry.sensitivities.hidden.params.input_kernel.shape
+    (2, 3, 20, 5)
+    """
+    return init_carry(EXACT, params, state)
+
+
+def rtrl_step(
+    params: LSTMParams,
+    carry: RTRLState,
+    x_t: ArrayLike,
+    *,
+    valid_t: ArrayLike | None = None,
+    reset_t: ArrayLike | None = None,
+    activations: Activations = Activations(),
+) -> RTRLState:
+    """One step of the LSTM and of its sensitivities, [R1] to [R6]: pure, for ``lax.scan``.
+
+    Args:
+        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
+        carry: from ``init_rtrl`` or the step before.
+        x_t: the input [B, D] ([D] unbatched), of the parameters' dtype.
+        valid_t: bool [B] (a scalar unbatched). Where false, the step is padding: it leaves the
+            carry as it is, whatever ``x_t`` holds.
+        reset_t: bool [B] (a scalar unbatched). Where true, the step starts from the zero state,
+            which depends on nothing. Ignored where the step is padding.
+        activations: of the candidate and the cell.
+
+    Returns:
+        The next carry; ``carry.state.hidden`` is the output.
+
+    Document 000, (26) and (30): dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit, in one sentence.
+
+    >>> import jax, jaxlstm
+    >>> from jaxlstm.rtrl import init_rtrl, rtrl_step
+    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
+    >>> carry = rtrl_step(params, init_rtrl(params, jaxlstm.init_state(5)), jax.numpy.ones(3))
+    >>> carry.sensitivities.hidden.params.bias.shape
+    (20, 5)
+    """
+    return advance(EXACT, params, carry, x_t, valid_t, reset_t, activations)
+
+
+def jacobians(sensitivities: Sensitivities) -> Sensitivities:
+    """The exact sensitivities with the unit before the argument, as ``jax.jacrev`` orders them.
+
+    Args:
+        sensitivities: each leaf [B, *argument, H] ([*argument, H] unbatched).
+
+    Returns:
+        The same numbers, each leaf [B, H, *argument] ([H, *argument] unbatched).
+    """
+    unit = sensitivities.hidden.params.bias.ndim - 2
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, unit), sensitivities)
+
+
+def init_carry(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRLState:
+    """The carry before the first step, with the entries that are kept."""
+    if state.hidden.ndim == 2:
+        return jax.vmap(partial(init_carry, entries), in_axes=(None, 0))(params, state)
+    one = entries.of_matrix(jnp.eye(state.hidden.size, dtype=state.hidden.dtype))
+    zeros = jnp.zeros_like(one)
+    v = entries.spread(jnp.zeros_like(state.hidden, shape=(4, state.hidden.size)))
+    by_params = jax.tree.map(
+        jnp.zeros_like, _immediate(v, params.input_kernel[:, 0], state.hidden).params
+    )
+    hidden = ByArgument(by_params, LSTMState(hidden=one, cell=zeros))
+    cell = ByArgument(by_params, LSTMState(hidden=zeros, cell=one))
+    return RTRLState(state, Sensitivities(hidden, cell))
+
+
+def advance(
+    entries: Entries,
+    params: LSTMParams,
+    carry: RTRLState,
+    x_t: Any,
+    valid_t: Any,
+    reset_t: Any,
+    activations: Activations,
+) -> RTRLState:
+    """Checks the arguments of one step, and takes it for every sequence."""
+    check_step(params, carry.state, x_t, activations)
+    params, carry, x, valid, reset = jax.tree.map(
+        jnp.asarray, (params, carry, x_t, valid_t, reset_t)
+    )
+    one_step = partial(step_of_one, entries, params, activations)
+    return (jax.vmap(one_step) if x.ndim == 2 else one_step)(carry, x, valid, reset)
+
+
+def step_of_one(
+    entries: Entries,
+    params: LSTMParams,
+    activations: Activations,
+    carry: RTRLState,
+    x_t: Float[Array, " D"],
+    valid_t: Bool[Array, ""] | None,
+    reset_t: Bool[Array, ""] | None,
+) -> RTRLState:
+    """One step of one sequence."""
+    x_t = keep(valid_t, x_t)
+    (h_tm1, c_tm1), entered = keep(None if reset_t is None else ~reset_t, carry)
+    z = x_t @ params.input_kernel + h_tm1 @ params.recurrent_kernel + params.bias  # [F1]
+    gates = gate_values(z, activations)  # [F2] [F3] [F4] [F5]
+    state = next_state(gates, c_tm1, activations)  # [F6] [F7]
+    derivatives = cell_derivatives(gates, c_tm1, state.cell, activations)  # [D1] to [D6]
+    kernels = map(entries.of_matrix, jnp.split(params.recurrent_kernel, 4, axis=-1))
+    sensitivities = _recursion(entries, derivatives, kernels, (x_t, h_tm1), entered)
+    return keep(valid_t, RTRLState(state, sensitivities), carry)
+
+
+def _recursion(
+    entries: Entries,
+    derivatives: CellDerivatives,
+    kernels: Iterable[Array],
+    rows: tuple[Float[Array, " D"], Float[Array, " H"]],
+    entered: Sensitivities,
+) -> Sensitivities:
+    """The sensitivities of one sequence after a step, from those that entered it."""
+    dc_dzi, dc_dzf, dc_dzg, f, dh_dzo, dh_dc = derivatives
+    W_i, W_f, W_g, W_o = kernels
+    K_c = W_i * dc_dzi + W_f * dc_dzf + W_g * dc_dzg  # [R1]
+    K_h = W_o * dh_dzo  # [R2]
+    zero = jnp.zeros_like(f)
+    v_c = entries.spread(jnp.stack([dc_dzi, dc_dzf, dc_dzg, zero]))  # [R3]
+    v_h = entries.spread(jnp.stack([zero, zero, zero, dh_dzo]))  # [R3]
+
+    def to_cell(S_h: Array, S_c: Array, V_c: Array) -> Array:
+        return entries.passed(S_h, K_c) + S_c * f + V_c  # [R5]
+
+    def to_hidden(S_h: Array, S_c: Array, V_h: Array) -> Array:
+        return entries.passed(S_h, K_h) + S_c * dh_dc + V_h  # [R6]
+
+    cell = jax.tree.map(to_cell, entered.hidden, entered.cell, _immediate(v_c, *rows))
+    hidden = jax.tree.map(to_hidden, entered.hidden, cell, _immediate(v_h, *rows))
+    return Sensitivities(hidden, cell)
+
+
+def _immediate(v: Array, x_t: Float[Array, " D"], h_tm1: Float[Array, " H"]) -> ByArgument:
+    """V: what the arguments of this very step do to the state that it makes."""
+
+    def outer_product(row: Array) -> Array:
+        return row.reshape(-1, *(1,) * v.ndim) * v  # [R4]
+
+    by_params = LSTMParams(outer_product(x_t), outer_product(h_tm1), v)  # [R4]
+    zero = jnp.zeros_like(v, shape=())
+    return ByArgument(by_params, LSTMState(zero, zero))  # [R4]
+
+
+def keep(mask: Bool[Array, ""] | None, tree: Any, otherwise: Any = None) -> Any:
+    """``tree`` where the mask holds (if None, always), else ``otherwise`` (if None, zeros)."""
+    if mask is None:
+        return tree
+    if otherwise is None:
+        otherwise = jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(partial(jnp.where, mask), tree, otherwise)
