@@ -106,12 +106,17 @@ def test_not_a_number_fails_and_is_no_number_in_json():
     assert wrong.passed is False
     assert wrong.to_json()["relative_error"] is None
     (mismatch,) = report.mismatches
-    assert mismatch.words == "weights.first: expected finite numbers, 3 of 12 are not."
+    where = "at entries (0, 1), (1, 1), (2, 1)"
+    assert mismatch.words == f"weights.first: the candidate's gradient is not finite {where}."
 
 
 def test_where_the_truth_is_zero_only_zero_passes():
     def partly_unused(weights, inputs):
         return network(weights | {"first": weights["first"].at[:, 1].set(0)}, inputs)
+
+    def leaking(weights, inputs):
+        column = weights["first"][:, 1]
+        return partly_unused(weights, inputs) + jnp.sum(column - jax.lax.stop_gradient(column))
 
     args, cotangents = point()
     blocks = {"weights.first": {"unused": np.s_[:, 1], "used": np.s_[:, 0]}}
@@ -124,13 +129,38 @@ def test_where_the_truth_is_zero_only_zero_passes():
         return found
 
     assert unused(partly_unused, partly_unused) == (None, True)
-    assert unused(network, partly_unused) == (None, False)
+    assert unused(leaking, partly_unused) == (None, False)
 
 
 def test_a_truth_that_is_not_finite_is_unresolved():
     args = (np.array([1.5, 2500.0]),)
     report = check_gradients(jnp.exp, jnp.exp, args, dtypes=["float64"], also=())
     assert {c.passed for c in report.comparisons} == {"unresolved"}
+
+
+def test_where_the_reference_is_not_finite_nothing_is_told():
+    def root(x):
+        return jnp.sqrt(x**2)
+
+    report = check_gradients(root, root, (np.array([0.0, 1.0, 2.0]),))
+    assert report.passed
+    told = "x: the reference's own gradient is not finite at entry (0,), so nothing is told of it"
+    assert sum(note.startswith(told) for note in report.notes) == 1
+    wrong = check_gradients(lambda x: root(x) * 1.1, root, (np.array([0.0, 1.0, 2.0]),))
+    assert [m.kind for m in wrong.mismatches] == ["values", "values"]
+
+
+def test_where_the_reference_overflows_alone_it_is_no_fault_of_the_candidate():
+    def large(x):
+        return x * 1e300
+
+    report = check_gradients(large, large, (np.array([1.0, 2.0]),))
+    assert report.passed
+    assert any("gradient is not finite in float32 at entries (0,)" in note for note in report.notes)
+
+
+def test_an_array_without_entries_passes():
+    assert check_gradients(jnp.sin, jnp.sin, (np.zeros((0, 2)),)).passed
 
 
 @pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.0001, False), (-1.0, False)])

@@ -6,14 +6,19 @@ Complex numbers are refused.
 
 import dataclasses
 import inspect
+import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
+
+CHECKER = Path(__file__).parent
+NOT_THEIRS = (CHECKER.parent, Path(jax.__file__).parent, Path(np.__file__).parent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +86,8 @@ def make_point(
 
     Raises:
         TypeError: ``args`` that are no tuple, or leaves that are no arrays or complex.
-        ValueError: a reference that raises, no floating leaf in arguments or outputs, or cotangents
-            unlike the outputs.
+        ValueError: arguments that are not finite, a reference that raises, no floating leaf in
+            arguments or outputs, or cotangents unlike the outputs.
     """
     if type(args) not in (tuple, list):
         raise TypeError(
@@ -97,6 +102,9 @@ def make_point(
     others = [leaf for leaf, floating in zip(leaves, mask, strict=True) if not floating]
     if not floats:
         raise ValueError("args: expected a floating array to differentiate by, got none.")
+    arguments = [name for name, floating in zip(names, mask, strict=True) if floating]
+    for name, leaf in zip(arguments, floats, strict=True):
+        _refuse_not_finite(name, leaf)
     try:
         shapes = jax.eval_shape(call.whole, floats, others)
     except Exception as error:
@@ -111,7 +119,7 @@ def make_point(
         call,
         floats,
         others,
-        [name for name, floating in zip(names, mask, strict=True) if floating],
+        arguments,
         outputs,
         cotangents,
     )
@@ -121,6 +129,21 @@ def first_line(error: BaseException) -> str:
     """An exception's type and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of a user's code that an exception came through: ", at FILE:LINE"; or empty.
+
+    Only what the checker called is theirs, and nothing of this library, JAX and NumPy.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    called = max((k for k, f in enumerate(frames) if _is_in(f, CHECKER)), default=len(frames))
+    theirs = [f for f in frames[called:] if not any(_is_in(f, folder) for folder in NOT_THEIRS)]
+    return f", at {Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
+
+
+def _is_in(frame: traceback.FrameSummary, folder: Path) -> bool:
+    return Path(frame.filename).is_relative_to(folder)
 
 
 def is_floating(leaf: Any) -> bool:
@@ -182,6 +205,15 @@ def _refuse_complex(name: str, leaf: Any) -> None:
         raise TypeError(
             f"{name}: expected real numbers, got {leaf.dtype}; give the real and the imaginary "
             "part as two arrays."
+        )
+
+
+def _refuse_not_finite(name: str, leaf: ndarray) -> None:
+    strange = leaf[~np.isfinite(leaf)]
+    if strange.size:
+        raise ValueError(
+            f"{name}: expected finite numbers, got {strange.size} of {leaf.size} that are not, the "
+            f"first {strange[0]}."
         )
 
 

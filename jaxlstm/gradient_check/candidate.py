@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating, with_dtype
+from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating, place_of, with_dtype
 from jaxlstm.gradient_check.comparison import Mismatch
 from jaxlstm.gradient_check.modes import Mode, derive, in_float64, reverse, values_and_reverse
 
@@ -85,7 +85,8 @@ def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mi
         run = jax.eval_shape if tested.jit else lambda function, *rest: function(*rest)
         came = jax.tree.map(with_dtype, run(tested.call.whole, floats, point.others))
     except Exception as error:
-        return [Mismatch("raises", dtype.name, f"the candidate raised {first_line(error)}")]
+        words = f"the candidate raised {first_line(error)}{place_of(error)}"
+        return [Mismatch("raises", dtype.name, words)]
     if jax.tree.structure(came) != jax.tree.structure(expected):
         words = f"outputs: expected {_told(expected)}, got {_told(came)}."
         return [Mismatch("structure", dtype.name, words)]

@@ -71,7 +71,7 @@ class Mismatch:
     """Why a candidate cannot be compared, or how it differs in more than rounding.
 
     Attributes:
-        kind: "raises", "structure", "shape", "dtype" or "not finite".
+        kind: "raises", "structure", "shape", "dtype", "not finite" or "values".
         dtype: the working dtype, by name.
         words: what was expected and what came, in a sentence.
     """

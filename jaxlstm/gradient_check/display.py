@@ -13,7 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxlstm.gradient_check.comparison import BACKWARD_STEP, RATIO_LIMIT, Comparison
-from jaxlstm.gradient_check.report import REVERSE, GradientReport, grouped_failures
+from jaxlstm.gradient_check.report import (
+    REVERSE,
+    GradientReport,
+    grouped_failures,
+    grouped_mismatches,
+)
 
 SHOWN = 12
 """Lines of failures that are shown; ``str`` and JSON hold all."""
@@ -31,6 +36,7 @@ def as_renderable(report: GradientReport) -> Any:
 
 def tables(report: GradientReport) -> Iterator[Any]:
     """Each argument's worst part by dtype and by criterion, what fails, and why."""
+    yield from (f"[red]{escape(line)}[/red]" for line in grouped_mismatches(report.mismatches))
     gradients = [c for c in report.comparisons if c.criterion not in ("values", "forward mode")]
     by_dtype = [c for c in gradients if c.criterion == REVERSE]
     others = [c for c in gradients if c.criterion != REVERSE]
@@ -38,7 +44,6 @@ def tables(report: GradientReport) -> Iterator[Any]:
         yield _worst_parts(f"Relative errors against {by_dtype[0].reference}", by_dtype, ratio=True)
     if others:
         yield _worst_parts("By other ways", others, ratio=False)
-    yield from (f"[red]{m.dtype}: {escape(m.words)}[/red]" for m in report.mismatches)
     yield from explanation_lines(report)
     lines = list(grouped_failures(report.failures))
     if lines:
@@ -119,7 +124,7 @@ def _coloured(comparison: Comparison, text: str) -> str:
 
 def as_html(report: GradientReport) -> str:
     """The verdict, the explanations and, for arguments with a named axis, a heat map of ratios."""
-    lines = [report.verdict(), *(m.words for m in report.mismatches)]
+    lines = [report.verdict(), *grouped_mismatches(report.mismatches)]
     lines += [f"{n}. {e}" for n, e in enumerate(report.explanations, start=1)]
     lines += [*report.places, *report.notes]
     text = "".join(f"<div>{escape_html(line)}</div>" for line in lines)

@@ -83,6 +83,10 @@ class Trusted(NamedTuple):
     truth: list[ndarray]
     rounded: list[ndarray]
 
+    def known(self, leaf: int) -> ndarray:
+        """Where a leaf is finite, in the working dtype too."""
+        return np.isfinite(self.truth[leaf]) & np.isfinite(self.rounded[leaf]).all(0)
+
     def of_leaves(self, some: slice) -> "Trusted":
         """Some leaves alone."""
         return Trusted(self.truth[some], self.rounded[some])

@@ -75,9 +75,10 @@ def _judged(
 ) -> Iterator[Judged]:
     """Judges each index of the axes ``along`` of truth, candidate and rounded truths.
 
-    Entries that are not finite in the truth are left out; a part with such passes as "unresolved".
+    Entries in which the truth or a rounded one is not finite are left out; a part with such passes
+    as "unresolved".
     """
-    known = np.isfinite(stack[0])
+    known = np.logical_and.reduce(np.isfinite(np.delete(stack, 1, 0)))
     stack = np.where(known, stack, 0.0)
     truth = stack[0]
     rest = tuple(axis for axis in range(truth.ndim) if axis not in along)

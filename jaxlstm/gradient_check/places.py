@@ -17,6 +17,9 @@ from jaxlstm.gradient_check.report import runs
 TRIED = 16
 """Indices of an axis whose cotangents are pulled back alone; of a longer one, spread evenly."""
 
+SHOWN = 6
+"""Entries that are listed; of more the number is told."""
+
 
 def wrong_places(
     tested: Candidate, point: Point, blocks: Blocks, axes: Axes, dtype: Any
@@ -74,6 +77,16 @@ def _by_indices(
     for part, found in named.items():
         together.setdefault(tuple(found), []).append(part)
     return {tuple(parts): found for found, parts in together.items()}
+
+
+def at_entries(mask: ndarray) -> str:
+    """Where the mask holds: " at entry (0, 1)", or how many these are; of a number nothing."""
+    entries = [str(tuple(map(int, entry))) for entry in np.argwhere(mask)]
+    if not mask.ndim:
+        return ""
+    if len(entries) <= SHOWN:
+        return f" at {'entry' if len(entries) == 1 else 'entries'} {', '.join(entries)}"
+    return f" at {len(entries)} of {mask.size} entries, the first {entries[0]}"
 
 
 def _told(wrong: list[int], tried: list[int], axis: str) -> str:

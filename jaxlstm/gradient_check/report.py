@@ -49,15 +49,14 @@ class GradientReport:
 
     def verdict(self) -> str:
         """The outcome in one line."""
-        resolved = [c for c in self.comparisons if c.passed != "unresolved"]
-        worst = max((c.rounding_ratio or 0.0 for c in resolved), default=0.0)
-        counts = [f"{len(self.comparisons)} comparisons", f"{len(self.failures)} failed"]
-        for verdict in ("unresolved", "kink"):
-            number = sum(c.passed == verdict for c in self.comparisons)
-            if number or verdict == "unresolved":
-                counts.append(f"{number} {verdict}")
-        if self.mismatches:
-            counts.append(f"{len(self.mismatches)} mismatches")
+        told = [c for c in self.comparisons if isinstance(c.passed, bool)]
+        worst = max((c.rounding_ratio or 0.0 for c in told), default=0.0)
+        verdicts = [c.passed for c in self.comparisons]
+        counts = [_counted(len(verdicts), "comparison"), f"{len(self.failures)} failed"]
+        counts.append(f"{verdicts.count('unresolved')} unresolved")
+        kinks, mismatches = verdicts.count("kink"), grouped_mismatches(self.mismatches)
+        counts += [_counted(kinks, "kink")] if kinks else []
+        counts += [_counted(len(mismatches), "mismatch", "mismatches")] if mismatches else []
         failed = self.mismatches or self.failures
         words = "PASSED" if self.passed else "FAILED" if failed else "NOTHING TOLD"
         return f"{words}: {', '.join(counts)}; worst ratio {worst:.3g} of {RATIO_LIMIT:g}."
@@ -70,7 +69,7 @@ class GradientReport:
 
     def _lines(self) -> Iterator[str]:
         yield self.verdict()
-        yield from (f"{m.dtype}: {m.words}" for m in self.mismatches)
+        yield from grouped_mismatches(self.mismatches)
         if self.explanations:
             yield "Most likely:"
             yield from (f"  {n}. {e}" for n, e in enumerate(self.explanations, start=1))
@@ -98,6 +97,24 @@ class GradientReport:
         found = {name: [item.to_json() for item in getattr(self, name)] for name in lists}
         told = {"places": list(self.places), "notes": list(self.notes)}
         return {"passed": self.passed, **found, **told}
+
+
+def joined(reports: Iterable[GradientReport]) -> GradientReport:
+    """All that several reports compared, forbade and noted, a repeated note once."""
+    reports = list(reports)
+    return GradientReport(
+        tuple(c for report in reports for c in report.comparisons),
+        tuple(m for report in reports for m in report.mismatches),
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
+
+
+def grouped_mismatches(mismatches: Iterable[Mismatch]) -> list[str]:
+    """A line for all mismatches with the same words, after the dtypes."""
+    dtypes: dict[str, list[str]] = {}
+    for mismatch in mismatches:
+        dtypes.setdefault(mismatch.words, []).append(mismatch.dtype)
+    return [f"{', '.join(dict.fromkeys(found))}: {words}" for words, found in dtypes.items()]
 
 
 def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
@@ -129,6 +146,11 @@ def wrong_parts(group: Iterable[Comparison]) -> list[str]:
         if c.axis is not None and c.index is not None:
             indices.setdefault(c.axis, []).append(c.index)
     return blocks + [f"{axis} {runs(sorted(found))}" for axis, found in indices.items()]
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def runs(indices: list[int]) -> str:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
+from jaxlstm.gradient_check.call import first_line
 from jaxlstm.gradient_check.comparison import Mismatch
-from jaxlstm.gradient_check.gradients import first_line
 from jaxlstm.gradient_check.interpreter import interpret, trace
 
 MAX_READINGS = 16

@@ -19,6 +19,7 @@ from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT, Comparison, Verdict
 from jaxlstm.gradient_check.float64_self import narrowest_inside
 from jaxlstm.gradient_check.modes import DRAWS
+from jaxlstm.gradient_check.report import GradientReport
 from jaxlstm.gradient_check.rounding import judge, moved_by_half_ulps, rounding_ratio
 
 STEPS = 0.1 * 0.5 ** np.arange(8)
@@ -37,9 +38,7 @@ ABOVE_ROUNDING = 100.0
 """A remainder below this many roundings of the values has no slope."""
 
 
-def witness(
-    tested: Candidate, point: Point, names: tuple[str, str], seed: int
-) -> tuple[list[Comparison], list[str]]:
+def witness(tested: Candidate, point: Point, names: tuple[str, str], seed: int) -> GradientReport:
     """All three witnesses, a comparison for each argument; and notes on what cannot be asked.
 
     Without the adjoint identity where the reference has no float64 self or no forward mode.
@@ -52,8 +51,8 @@ def witness(
         try:
             products = pairings(tested.gradient(point), directions)
         except Exception as error:
-            words = f"the {names[0]} raised {first_line(error)}"
-            return [], [f"no witnesses, which need float64: {words}"]
+            words = f"no witnesses, which need float64: the candidate raised {first_line(error)}"
+            return GradientReport(notes=(words,))
         lines = [line_of(tested, point, v, float(jnp.finfo(narrowest).eps)) for v in directions]
         found = [
             *map(_against_difference, products, lines),
@@ -66,7 +65,8 @@ def witness(
                 notes.append(f"no adjoint identity: the {names[1]} raised {first_line(error)}")
     arguments = point.arguments * (len(found) // len(point.arguments))
     pairs = zip(found, arguments, strict=True)
-    return [w.as_comparison(names[0], argument) for w, argument in pairs], notes
+    comparisons = tuple(w.as_comparison(names[0], argument) for w, argument in pairs)
+    return GradientReport(comparisons, notes=tuple(notes))
 
 
 class Line(NamedTuple):
@@ -197,7 +197,7 @@ def _against_remainder(pairing: float, line: Line) -> Witnessed:
     described = partial(Witnessed, "Taylor remainder", "the values")
     remainders = abs(line.ahead - line.centre - REMAINDER_STEPS * pairing)
     usable = np.cumprod(remainders > ABOVE_ROUNDING * line.rounding).astype(bool)
-    size = max(abs(pairing), line.rounding) * REMAINDER_STEPS
+    size = (max(abs(pairing), line.rounding) or 1.0) * REMAINDER_STEPS
     if usable.sum() < 4:
         settled = (remainders <= ABOVE_ROUNDING * line.rounding)[-4:].all()
         return described(float((remainders / size)[-1]), None, True if settled else "unresolved")
@@ -227,6 +227,8 @@ def _against_product(pairing: float, pushed: tuple[list[float], float]) -> Witne
     """The error over ``|u| |J v|``."""
     described = partial(Witnessed, "adjoint identity", "forward mode of the reference")
     (exact, *moved), size = pushed
+    if not np.isfinite([pairing, exact, size]).all():
+        return described(float("nan"), None, "unresolved")
     if size == 0:
         return described(rounding_ratio(abs(pairing), 0.0), None, pairing == 0)
     error = abs(pairing - exact) / size

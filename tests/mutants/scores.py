@@ -19,8 +19,8 @@ from rich.table import Table
 
 from jaxlstm.gradient_check import GradientReport, check_gradients
 from jaxlstm.gradient_check.call import Point, make_point
-from jaxlstm.gradient_check.gradients import sets_of
 from jaxlstm.gradient_check.modes import Trusted, reverse, trust
+from jaxlstm.gradient_check.one_dtype import sets_of
 from jaxlstm.gradient_check.rounding import relative_errors
 from jaxlstm.lstm_check import CheckConfig, draw_problem
 from jaxlstm.lstm_check.catalogue import lstm_catalogue
