@@ -10,7 +10,7 @@ import pytest
 from drawing import NAMES, TANH, draw, pullback
 
 from jaxlstm import Activations, LSTMState, lstm_autodiff
-from jaxlstm.gradient_check import relative_error
+from jaxlstm.gradient_check import check_gradients, relative_error
 from jaxlstm.lstm_check.catalogue import lstm_catalogue
 from jaxlstm.lstm_check.choices import LINES, amounts, factor_in
 from jaxlstm.lstm_check.signals import SIGNALS, Masks, signals
@@ -104,6 +104,34 @@ def test_hypotheses_are_labelled_and_distinct(time, activations):
     cuts = [h for h in hypotheses if "stops at step" in h.words]
     assert len(cuts) <= 40
     assert not any("psi" in words or "phi" in words for _, words in sentences)
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_lengths_and_resets_may_be_left_out(number):
+    drawn = problem()
+    args = (drawn.params, drawn.inputs, drawn.initial_state, drawn.lengths)[:number]
+
+    def plain(params, inputs, initial_state, lengths=None):
+        return lstm_autodiff(params, inputs, initial_state, lengths=lengths)
+
+    def backward(pull, cotangents):
+        d_params, *others = pull(cotangents)
+        return d_params._replace(bias=-d_params.bias), *others
+
+    wrong = jax.custom_vjp(plain)
+    wrong.defvjp(lambda *args: jax.vjp(plain, *args), backward)
+    report = check_gradients(
+        wrong, plain, args, hypotheses=lstm_catalogue(SIZES[0]), dtypes=["float32"], also=()
+    )
+    assert report.explanations[0].equation == "B7"
+    assert report.explanations[0].reproduces
+
+
+def test_a_catalogue_of_another_time_is_refused():
+    drawn = problem()
+    args = drawn.params, drawn.inputs, drawn.initial_state
+    with pytest.raises(ValueError, match="hypotheses: expected a gradient of the shapes"):
+        check_gradients(lstm_autodiff, lstm_autodiff, args, hypotheses=lstm_catalogue(5))
 
 
 def test_the_catalogue_is_made_once():

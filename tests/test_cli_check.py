@@ -76,6 +76,15 @@ def test_text_checks_the_whole_character_loss(capsys, text):
 CANDIDATES = """
 import jax, jaxlstm
 
+def plain(params, inputs, initial_state):
+    return jaxlstm.lstm(params, inputs, initial_state)
+
+def ignores_masks(params, inputs, initial_state, lengths, resets):
+    return plain(params, inputs, initial_state)
+
+def outputs_alone(*args, **options):
+    return jaxlstm.lstm(*args, **options)[0]
+
 def forgets_the_cell(*args, **options):
     outputs, final = jaxlstm.lstm(*args, **options)
     return outputs, final._replace(cell=jax.lax.stop_gradient(final.cell))
@@ -114,7 +123,44 @@ def test_a_wrong_candidate_fails_and_is_explained(capsys, candidates):
 def test_a_candidate_that_raises_fails_in_a_sentence(capsys):
     assert main(["check", *SIZES, "--candidate", "my_candidates:raises", "--dtype", "float32"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert "float32: the candidate raised RuntimeError: not today" in printed
+    assert "float32: the candidate raised RuntimeError: not today, at my_candidates.py:" in printed
+    assert "Relative errors" not in printed
+
+
+@pytest.mark.usefixtures("candidates")
+def test_other_values_are_the_first_thing_said(capsys):
+    options = ["--candidate", "my_candidates:ignores_masks", "--dtype", "float32"]
+    assert main(["check", *SIZES, "--seed", "3", *options]) == 1
+    printed = capsys.readouterr()
+    _, first, *_ = printed.out.splitlines()
+    assert first.startswith("float32: the candidate's values differ from the reference's: outputs")
+    assert "must honour them" in " ".join(printed.out.split())
+    assert "Most likely" not in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.usefixtures("candidates")
+def test_without_masks_a_plain_lstm_passes(capsys):
+    options = ["--candidate", "my_candidates:plain", "--no-masks", "--dtype", "float32"]
+    assert main(["check", *SIZES, *options]) == 0
+    assert "my_candidates:plain" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("candidates")
+def test_outputs_without_a_state_are_told(capsys):
+    options = ["--candidate", "my_candidates:outputs_alone", "--dtype", "float32"]
+    assert main(["check", *SIZES, *options]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "expected (outputs, LSTMState), got one array" in printed
+
+
+@pytest.mark.usefixtures("candidates")
+def test_another_signature_is_bad_input(capsys):
+    assert main(["check", *SIZES, "--candidate", "my_candidates:plain"]) == 2
+    needed = "(params, inputs, initial_state, *, lengths, resets)"
+    came = "(params, inputs, initial_state)"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"jaxlstm check: plain: expected a function of {needed}, got {came}."
 
 
 BAD_INPUTS = {
@@ -129,6 +175,7 @@ BAD_INPUTS = {
     ("--text", "short"): "expected at least 6 characters for a sequence of 5, got 5.",
     ("--text", "same"): "same: expected at least two distinct characters, got one.",
     ("--candidate", "nothing"): "--candidate: expected MODULE:FUNCTION, got 'nothing'.",
+    ("--candidate", "here/mine.py:f"): "got 'here/mine.py:f'; in here, give mine:f.",
     ("--candidate", "no_module:f"): "--candidate no_module:f: importing no_module raised Module",
     ("--candidate", "json:f"): "--candidate json:f: expected a function 'f' in json.",
     ("--plot", "where.txt"): "--plot: expected a .png, .pdf or .svg file, got 'where.txt'.",

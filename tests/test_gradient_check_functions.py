@@ -212,7 +212,8 @@ MISBEHAVING = {
     "dtype": (
         lambda x: jnp.sin(x).astype(jnp.float16),
         "dtype",
-        "output: expected float64, got float16.",
+        "output: expected float64, got float16; of a function for float16 alone, give "
+        'dtypes=["float16"].',
     ),
 }
 

@@ -85,6 +85,11 @@ def function_named(name: str) -> Any:
     module, _, function = name.partition(":")
     if not module or not function:
         raise BadInputError(f"--candidate: expected MODULE:FUNCTION, got {name!r}.")
+    if module.endswith(".py"):
+        folder, suggested = Path(module).parent, f"{Path(module).stem}:{function}"
+        raise BadInputError(
+            f"--candidate: expected MODULE:FUNCTION, got {name!r}; in {folder}, give {suggested}."
+        )
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), function, None)

@@ -48,11 +48,13 @@ from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
 
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
-what rounding alone does. Exit code 0 where all agree, 1 where one does not, 2 on bad input."""
+what rounding alone does; about half a minute at the default sizes. Exit code 0 where all agree, 1
+where one does not, 2 on bad input."""
 LEGEND = (
     "Relative errors of each argument's worst part; ratio: in units of what rounding alone does. "
     "Second: the second order. Jit, vmap, again: against eager, a loop, a first run. Diff.: "
-    "central differences. Slope: of the Taylor remainder, 2 where the gradient is right.\n"
+    "central differences. Slope: of the Taylor remainder, 2 where the gradient is right. "
+    "?: unresolved, for rounding leaves nothing to tell.\n"
 )
 EXAMPLE = """example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json;
 of your own gradient: jaxlstm check --candidate my_module:my_lstm --plot where.png"""
@@ -94,10 +96,17 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--candidate",
         metavar="MODULE:FUNCTION",
-        help="a function with lstm's signature, to be checked in lstm's place",
+        help="a function with lstm's signature, to be checked in lstm's place; it is called with "
+        "drawn lengths [B] and resets [T, B], which it must honour",
     )
     parser.add_argument(
-        "--plot", metavar="FILE", type=writable, help="draw the rounding ratios by step"
+        "--no-masks",
+        dest="masks",
+        action="store_false",
+        help="leave lengths and resets out, to check a plain LSTM (params, inputs, initial_state)",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", type=writable, help="draw the rounding ratios by step and by gate"
     )
     add_json(parser)
     parser.set_defaults(run=run)
@@ -106,7 +115,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Checks, prints the tables or the JSON, and returns the exit code."""
     config = _config(options)
-    console = Console(quiet=options.json == "-")
+    console = Console(quiet=options.json == "-", emoji=False)
     name = options.candidate or HAND_WRITTEN
     title = f"The gradient of {name}" if options.candidate else "The gradient by hand"
     with users_input():
@@ -118,12 +127,12 @@ def run(options: argparse.Namespace) -> int:
         progress("time and memory")
         dtype = "float32" if "float32" in config.dtypes else config.dtypes[0]
         costs = {} if report.mismatches else _costs(problem, dtype, name)
-    console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config)}", justify="center")
-    _print(console, report, costs, dtype)
     if plot:
         plot(report)
     if options.json:
         write_json(options.json, _as_json(report, costs, dtype, config))
+    console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config)}", justify="center")
+    _print(console, report, costs, dtype)
     return 0 if report.passed else 1
 
 
@@ -133,9 +142,11 @@ def _print(
     costs: dict[str, Cost],
     dtype: str,
 ) -> None:
-    for table in tables(report):
-        console.print(table)
-    console.print(LEGEND, style="dim")
+    shown = list(tables(report))
+    for one in shown:
+        console.print(one)
+    if any(isinstance(one, Table) for one in shown):
+        console.print(LEGEND, style="dim")
     if costs:
         console.print(_cost_table(costs, dtype))
     colour = "green" if report.passed else "red"
@@ -144,7 +155,8 @@ def _print(
 
 def _sizes(config: CheckConfig) -> str:
     sizes = f"T={config.time} B={config.batch} D={config.features} H={config.hidden}"
-    return f"{sizes}, {'random inputs' if config.text is None else escape(config.text.name)}"
+    masks = "" if config.masks else ", no masks"
+    return f"{sizes}, {'random inputs' if config.text is None else escape(config.text.name)}{masks}"
 
 
 def _config(options: argparse.Namespace) -> CheckConfig:
@@ -157,13 +169,15 @@ def _config(options: argparse.Namespace) -> CheckConfig:
         activations=Activations(options.candidate_activation, options.cell_activation),
         seed=options.seed,
         text=options.text,
+        masks=options.masks,
     )
 
 
 @contextlib.contextmanager
 def _progress(dtypes: int) -> Iterator[Callable[[str], None]]:
     """A bar on standard error, of a terminal alone, with what is under way."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("drawing", total=dtypes + len(OTHER_STAGES))
 
         def advance(stage: str) -> None:

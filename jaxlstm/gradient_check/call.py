@@ -161,8 +161,13 @@ def output_names(shapes: Any) -> list[str]:
     paths = jax.tree.leaves_with_path(shapes)
     for path, leaf in paths:
         _refuse_complex(_dotted("output", path), leaf)
-    first = "" if hasattr(shapes, "_fields") or isinstance(shapes, dict) else "output"
-    return [_dotted(first, path) for path, leaf in paths if is_floating(leaf)]
+    return [output_name(shapes, path) for path, leaf in paths if is_floating(leaf)]
+
+
+def output_name(outputs: Any, path: Any) -> str:
+    """The name of one leaf of outputs."""
+    named = hasattr(outputs, "_fields") or isinstance(outputs, dict)
+    return _dotted("" if named else "output", path)
 
 
 def rounded(tree: Any, dtype: Any) -> Any:

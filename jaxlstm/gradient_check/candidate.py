@@ -7,7 +7,15 @@ import jax
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Call, Point, first_line, is_floating, place_of, with_dtype
+from jaxlstm.gradient_check.call import (
+    Call,
+    Point,
+    first_line,
+    is_floating,
+    output_name,
+    place_of,
+    with_dtype,
+)
 from jaxlstm.gradient_check.comparison import Mismatch
 from jaxlstm.gradient_check.modes import Mode, derive, in_float64, reverse, values_and_reverse
 
@@ -91,17 +99,20 @@ def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mi
         words = f"outputs: expected {_told(expected)}, got {_told(came)}."
         return [Mismatch("structure", dtype.name, words)]
     pairs = zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(came), strict=True)
-    found = (_leaf_mismatch(dtype, path, one, other) for (path, one), other in pairs)
+    found = (
+        _leaf_mismatch(dtype, output_name(expected, path), one, other)
+        for (path, one), other in pairs
+    )
     return [mismatch for mismatch in found if mismatch]
 
 
-def _leaf_mismatch(dtype: Any, path: Any, expected: Any, came: Any) -> Mismatch | None:
-    name = "output" + jax.tree_util.keystr(path)
+def _leaf_mismatch(dtype: Any, name: str, expected: Any, came: Any) -> Mismatch | None:
     if expected.shape != came.shape:
         words = f"{name}: expected shape {expected.shape}, got {came.shape}."
         return Mismatch("shape", dtype.name, words)
     if expected.dtype != came.dtype and (is_floating(expected) or is_floating(came)):
-        words = f"{name}: expected {expected.dtype}, got {came.dtype}."
+        hint = f'; of a function for {came.dtype} alone, give dtypes=["{came.dtype}"]'
+        words = f"{name}: expected {expected.dtype}, got {came.dtype}{hint}."
         return Mismatch("dtype", dtype.name, words)
     return None
 

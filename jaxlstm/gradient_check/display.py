@@ -58,7 +58,7 @@ def _worst_parts(title: str, comparisons: list[Comparison], *, ratio: bool) -> T
     """For each argument the error of its worst part, a column for each dtype or criterion."""
     table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(map(column, comparisons)))
-    table.add_column("argument", no_wrap=True)
+    table.add_column("argument", overflow="fold")
     for name in (*columns, *(["ratio"] if ratio else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for argument in dict.fromkeys(c.argument for c in comparisons):
@@ -99,7 +99,7 @@ def error_text(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
     if isinstance(comparison.passed, str):
-        return _coloured(comparison, comparison.passed)
+        return _coloured(comparison, "?" if comparison.passed == "unresolved" else "kink")
     if comparison.slope is not None:
         return _coloured(comparison, f"{comparison.slope:.2f}")
     error = comparison.relative_error

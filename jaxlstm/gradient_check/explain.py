@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Point, is_floating
+from jaxlstm.gradient_check.call import Point, first_line, is_floating
 from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT
 from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation, Hypothesis
@@ -131,6 +131,26 @@ def explain(
             break
     best = sorted(best, key=lambda fit: fit.score, reverse=True)
     return [_explanation(fit) for fit in best[:SHOWN]]
+
+
+def check_catalogue(catalogue: Catalogue, point: Point) -> None:
+    """Requires hypotheses about a function with the point's arguments and outputs.
+
+    Raises:
+        ValueError: their gradient is not like the floating arguments.
+    """
+    expected = [leaf.shape for leaf in point.floats]
+    try:
+        shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
+        args = point.call.treedef.unflatten(_merged(point))
+        cotangents = _like_outputs(shapes, point.cotangents)
+        gradient = catalogue.gradient
+        found = jax.eval_shape(gradient, catalogue.hypotheses[0].change, args, cotangents)
+        came = f"got {[leaf.shape for leaf in jax.tree.leaves(found)]}"
+    except Exception as error:
+        found, came = None, f"it raised {first_line(error)}"
+    if [leaf.shape for leaf in jax.tree.leaves(found)] != expected:
+        raise ValueError(f"hypotheses: expected a gradient of the shapes {expected}, {came}.")
 
 
 def _next(fits: Sequence[Fit]) -> list[tuple[Hypothesis, float]]:

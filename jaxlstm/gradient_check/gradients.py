@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlstm.gradient_check.call import Point, make_point
 from jaxlstm.gradient_check.candidate import Candidate
-from jaxlstm.gradient_check.explain import explain
+from jaxlstm.gradient_check.explain import check_catalogue, explain
 from jaxlstm.gradient_check.float64_self import narrowest_inside
 from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation
 from jaxlstm.gradient_check.kinks import mark_kinks
@@ -58,7 +58,7 @@ def check_gradients(
             defined, "jit against eager", "vmap against a loop", "repeated runs"; and, in float64,
             "witnesses" (central differences, the slope of the Taylor remainder, the adjoint
             identity).
-        hypotheses: what may be wrong, to explain a failure by.
+        hypotheses: what may be wrong, to explain a failure by; made for these arguments.
         names: what to call candidate and reference.
         jit: whether the candidate can be traced; if not, a backward pass in NumPy is judged too.
         seed: of all that is drawn.
@@ -68,7 +68,8 @@ def check_gradients(
         The report. Whatever the candidate does wrong, raising included, stands in it.
 
     Raises:
-        TypeError, ValueError: arguments that cannot be differentiated, names that do not exist.
+        TypeError, ValueError: arguments that cannot be differentiated, names that do not exist,
+            hypotheses about another function.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -86,6 +87,8 @@ def check_gradients(
         point = make_point(reference, args, cotangents, np.random.default_rng(seed))
     _check_names(settings, point)
     _check_parts(settings, point)
+    if hypotheses is not None:
+        check_catalogue(hypotheses, point)
     tested = Candidate(point.call.of(candidate), jit)
     report = joined(
         check_dtype(tested, point, settings, dtype, also if n == 0 else ())

@@ -31,25 +31,34 @@ def gradient_with_amounts(
     Args:
         activations: of the candidate and the cell.
         amounts: what is added to the weights of the right choices.
-        args: params, inputs [T, B, D], initial state, lengths [B], resets [T, B].
+        args: params, inputs [T, B, D], initial state; and, if given and not None, lengths [B] and
+            resets [T, B].
         cotangents: of the outputs [T, B, H] and of the final state.
 
     Returns:
         Of input kernel, recurrent kernel, bias, inputs, initial hidden and initial cell state.
     """
-    params, inputs, initial_state, lengths, resets = jax.tree.map(jnp.asarray, args)
+    params, inputs, initial_state, *masks = jax.tree.map(jnp.asarray, args)
     weights = jax.tree.map(
         lambda right, more: jnp.asarray(right, inputs.dtype) + jnp.asarray(more, inputs.dtype),
         right_choices(len(inputs)),
         amounts,
     )
-    masks = Masks(jnp.arange(len(inputs))[:, None] < lengths.astype(int), ~resets)
+    masks = _masks(inputs, *masks)
     inputs = where(masks.valid, inputs)
     known = signals(activations, params, inputs, initial_state, masks)
     kernels = _kernels(weights, params)
     d_z, d_x, d_initial = _through_time(weights, kernels, known, masks, cotangents)
     d_params = _sums_over_time(weights, known, inputs, d_z)
     return [*d_params, _d_inputs(weights, masks, d_x), *d_initial]
+
+
+def _masks(inputs: Float[Array, "T B D"], lengths: Any = None, resets: Any = None) -> Masks:
+    """The masks, all steps counting and carried where they are not given."""
+    T, B, _ = inputs.shape
+    lengths = jnp.full(B, T) if lengths is None else lengths.astype(int)
+    carried = jnp.ones((T, B), bool) if resets is None else ~resets
+    return Masks(jnp.arange(T)[:, None] < lengths, carried)
 
 
 def _kernels(weights: Any, params: LSTMParams) -> Float[Array, "M 4 H"]:

@@ -24,6 +24,9 @@ ORDERS = ("iofg", "fiog", "giof", "oifg", "ogfi")
 def lstm_catalogue(time: int, activations: Activations = Activations()) -> Catalogue:
     """The mistakes that a backward pass over ``time`` steps may hold, the likeliest first.
 
+    Of a function with the arguments params, inputs [T, B, D], initial state and, where it takes
+    them, lengths [B] and resets [T, B], in this order; its outputs those of ``lstm``.
+
     Args:
         time: T.
         activations: of the candidate and the cell. What is no mistake with them is left out, such

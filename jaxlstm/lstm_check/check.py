@@ -1,5 +1,6 @@
 """The hand-written gradient, or a user's, under ``gradient_check``."""
 
+import dataclasses
 from collections.abc import Callable
 
 from jaxlstm.gradient_check import GradientReport, check_gradients
@@ -8,6 +9,10 @@ from jaxlstm.lstm_check.problem import CheckConfig, Problem
 
 HAND_WRITTEN = "hand-written VJP"
 AUTODIFF = "autodiff of the plain scan"
+MASKS = (
+    "the candidate was called with drawn lengths and resets, and must honour them; a plain LSTM is "
+    "checked without: CheckConfig(masks=False), or --no-masks of jaxlstm check."
+)
 
 
 def check_lstm(
@@ -21,11 +26,11 @@ def check_lstm(
 
     Args:
         problem: as drawn by ``draw_problem``.
-        config: the same.
+        config: the one that it was drawn by.
         candidate: what to call the derivation under test.
         progress: told what is compared next.
     """
-    return check_gradients(
+    report = check_gradients(
         problem.candidate,
         problem.reference,
         problem.args,
@@ -38,3 +43,6 @@ def check_lstm(
         seed=config.seed,
         progress=progress,
     )
+    if config.masks and any(mismatch.kind == "values" for mismatch in report.mismatches):
+        return dataclasses.replace(report, notes=(*report.notes, MASKS))
+    return report

@@ -1,6 +1,7 @@
 """What is checked: an LSTM with random weights, on random inputs or as a character model."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,10 @@ from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState, ReadoutPara
 
 @dataclasses.dataclass(frozen=True)
 class CheckConfig:
-    """What to check: sizes T, B, D, H, dtypes by name, activations, the seed, a text or None."""
+    """What to check: sizes T, B, D, H, dtypes by name, activations, the seed, a text or None.
+
+    Without ``masks`` the LSTM is called without ``lengths`` and ``resets``.
+    """
 
     time: int = 50
     batch: int = 8
@@ -27,6 +31,7 @@ class CheckConfig:
     activations: Activations = Activations()
     seed: int = 0
     text: Path | None = None
+    masks: bool = True
 
 
 class Problem(NamedTuple):
@@ -59,14 +64,20 @@ class Outputs(NamedTuple):
 def draw_problem(config: CheckConfig, lstm: Any = None) -> Problem:
     """The LSTM of ``config`` at a random point, on its text if any, else on random inputs.
 
+    With ``config.masks``, ``lengths`` (int [B], from 0 to T) and ``resets`` (bool [T, B]) are drawn
+    too, and the LSTM must honour them: past its length a sequence's outputs are zero and its state
+    stays; where it is reset a step starts from the zero state.
+
     Args:
-        config: sizes, activations, seed and text.
-        lstm: a function with ``lstm``'s signature in its place.
+        config: sizes, activations, seed, text and whether with masks.
+        lstm: a function with ``lstm``'s signature in its place. It is called with ``activations``
+            only where they are not tanh.
 
     Raises:
-        ValueError: a text that cannot be used.
+        ValueError: a text that cannot be used, a function that does not take ``lstm``'s arguments.
     """
     lstm = lstm or sequence.lstm
+    _check_signature(lstm, config)
     if config.text is None:
         return _random_problem(config, lstm)
     return _text_problem(config, lstm, config.text)
@@ -83,15 +94,48 @@ def params_blocks(name: str, hidden_size: int) -> dict[str, dict[str, Any]]:
     return {f"{name}.{field}": gate_blocks(hidden_size) for field in LSTMParams._fields}
 
 
+def _check_signature(lstm: Any, config: CheckConfig) -> None:
+    """Before anything runs: a function that can be called as ``lstm`` will be."""
+    try:
+        signature = inspect.signature(lstm)
+    except ValueError:
+        return
+    masks = (0, 0) if config.masks else (None, None)
+    options = _options(config.activations, *masks)
+    try:
+        signature.bind(None, None, None, **options)
+    except TypeError:
+        needed = ", ".join(("params, inputs, initial_state", *(["*", *options] if options else [])))
+        name = getattr(lstm, "__name__", "lstm")
+        raise ValueError(f"{name}: expected a function of ({needed}), got {signature}.") from None
+
+
+def _options(activations: Activations, lengths: Any, resets: Any) -> dict[str, Any]:
+    """The keyword arguments that an LSTM is called with."""
+    masks = {"lengths": lengths, "resets": resets}
+    given = {name: mask for name, mask in masks.items() if mask is not None}
+    return given | ({} if activations == Activations() else {"activations": activations})
+
+
 @cache
 def with_all_arguments(lstm: Any, activations: Activations) -> Callable[..., Outputs]:
     """``lstm`` as a function of five positional arguments; the same object for the same LSTM."""
 
     def run(params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any) -> Outputs:
-        masks = {"lengths": lengths, "resets": resets}
-        return Outputs(*lstm(params, inputs, initial_state, activations=activations, **masks))
+        options = _options(activations, lengths, resets)
+        returned = lstm(params, inputs, initial_state, **options)
+        if type(returned) is not tuple or [type(one) for one in returned[1:]] != [LSTMState]:
+            raise TypeError(f"expected (outputs, LSTMState), got {_told(returned)}")
+        return Outputs(*returned)
 
     return run
+
+
+def _told(returned: Any) -> str:
+    """What a function returned, by its types."""
+    if isinstance(returned, tuple):
+        return f"({', '.join(type(one).__name__ for one in returned)})"
+    return "one array" if hasattr(returned, "shape") else type(returned).__name__
 
 
 def _random_problem(config: CheckConfig, lstm: Any) -> Problem:
@@ -101,7 +145,7 @@ def _random_problem(config: CheckConfig, lstm: Any) -> Problem:
         _random_params(rng, D, H),
         rng.standard_normal((T, B, D)),
         _random_state(rng, (B, H)),
-        *_random_masks(rng, T, B),
+        *_masks(config, rng),
     )
     return Problem(
         candidate=with_all_arguments(lstm, config.activations),
@@ -130,7 +174,7 @@ def _text_problem(config: CheckConfig, lstm: Any, path: Path) -> Problem:
         ),
         characters,
         targets,
-        *_random_masks(rng, config.time, B),
+        *_masks(config, rng),
     )
     hand = (readout.embed, lstm, readout.logits, readout.cross_entropy)
     autodiff = (
@@ -164,10 +208,12 @@ def _character_loss(functions: tuple[Any, ...], activations: Activations) -> Cal
         lengths: Any,
         resets: Any,
     ) -> Any:
-        masks = {"lengths": lengths, "resets": resets}
         inputs = embed(embedding, characters)
-        hidden, _ = lstm(params, inputs, initial_state, activations=activations, **masks)
+        options = _options(activations, lengths, resets)
+        hidden, _ = lstm(params, inputs, initial_state, **options)
         losses = cross_entropy(logits(readout, hidden), targets)
+        if lengths is None:
+            return jnp.mean(losses)
         valid = jnp.arange(len(losses))[:, None] < lengths.astype(int)
         return jnp.mean(losses, where=valid)
 
@@ -188,8 +234,11 @@ def _random_state(rng: Any, shape: tuple[int, ...]) -> Any:
     return LSTMState(hidden=rng.standard_normal(shape) / 2, cell=rng.standard_normal(shape))
 
 
-def _random_masks(rng: Any, T: int, B: int) -> tuple[ndarray, ndarray]:
-    """Ragged lengths, the first full and the others from 0 to T, and some resets."""
+def _masks(config: CheckConfig, rng: Any) -> tuple[ndarray, ndarray] | tuple[None, None]:
+    """Ragged lengths, the first full and the others from 0 to T, and some resets; or neither."""
+    if not config.masks:
+        return None, None
+    T, B = config.time, config.batch
     lengths = rng.integers(0, T + 1, B)
     lengths[0] = T
     return lengths.astype(np.int32), rng.random((T, B)) < 1 / 16
