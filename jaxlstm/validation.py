@@ -86,6 +86,23 @@ def check_step(params: Any, state: Any, x_t: Any, activations: Any) -> None:
     _check_state("state", state, (*x_t.shape[:-1], H), params)
 
 
+def check_state(name: str, state: Any, params: LSTMParams) -> None:
+    """Requires a state, of one sequence or of a batch, that fits the parameters."""
+    _check_type(name, state, LSTMState)
+    _check_array(f"{name}.hidden", state.hidden)
+    H = params.recurrent_kernel.shape[0]
+    _check_state(name, state, (*state.hidden.shape[:-1][-1:], H), params)
+
+
+def check_step_masks(valid_t: Any, reset_t: Any, batch: tuple[int, ...]) -> None:
+    """Requires masks of one step: a bool for each sequence, or None."""
+    letters = "[B]" if batch else "[]"
+    for name, mask in (("valid_t", valid_t), ("reset_t", reset_t)):
+        if mask is not None:
+            _check_array(name, mask)
+            _check_mask(name, mask, batch, letters, "from x_t's batch")
+
+
 def check_sequence(
     params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any, activations: Any
 ) -> None:
@@ -174,10 +191,14 @@ def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
 
 def _check_resets(resets: Any, shape: tuple[int, ...]) -> None:
     _check_array("resets", resets)
-    if resets.dtype != jnp.bool_:
-        raise TypeError(f"resets: expected dtype bool, got {resets.dtype}.")
     letters = "[T, B]" if len(shape) == 2 else "[T]"
-    _check_shape("resets", resets, shape, letters, "from the inputs")
+    _check_mask("resets", resets, shape, letters, "from the inputs")
+
+
+def _check_mask(name: str, mask: Any, shape: tuple[int, ...], letters: str, because: str) -> None:
+    if mask.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected dtype bool, got {mask.dtype}.")
+    _check_shape(name, mask, shape, letters, because)
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:

@@ -22,7 +22,7 @@ Put [R5] into [R6] and it is the recursion of document 000, (26) and (30):
     M_t = K_h + K_c diag(dh/dc),   N_t = f * dh/dc,   V_t = V_h + V_c * dh/dc
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,8 +32,10 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxlstm.cell import gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives
+from jaxlstm.rtrl.arguments import keep
+from jaxlstm.rtrl.entries import Entries, entries_of
 from jaxlstm.types import Activations, LSTMParams, LSTMState
-from jaxlstm.validation import check_step
+from jaxlstm.validation import check_params, check_state, check_step, check_step_masks
 
 
 class ByArgument(NamedTuple):
@@ -75,46 +77,19 @@ class RTRLState(NamedTuple):
     sensitivities: Sensitivities
 
 
-class Entries(NamedTuple):
-    """Which entries of the sensitivities an estimator keeps, and how they pass a step.
-
-    All but ``pull`` is said of one sequence.
-
-    Attributes:
-        of_matrix: what is used of an H x H matrix.
-        passed: the sensitivities [..., H] carried through such a matrix.
-        spread: v [4, H] as the sensitivity to the bias.
-        pull: the gradient [..., N] of sensitivities to N numbers and the cotangent d_h [B, H].
-    """
-
-    of_matrix: Callable[[Array], Array]
-    passed: Callable[[Array, Array], Array]
-    spread: Callable[[Array], Array]
-    pull: Callable[[Array, Array], Array]
-
-
-def _spread_over_units(v: Float[Array, "4 H"]) -> Float[Array, "4*H H"]:
-    H = v.shape[-1]
-    return (v[..., None] * jnp.eye(H, dtype=v.dtype)).reshape(4 * H, H)
-
-
-EXACT = Entries(
-    of_matrix=lambda matrix: matrix,
-    passed=jnp.matmul,
-    spread=_spread_over_units,
-    pull=partial(jnp.einsum, "b...h,bh->..."),
-)
-
-
-def init_rtrl(params: LSTMParams, state: LSTMState) -> RTRLState:
+def init_rtrl(params: LSTMParams, state: LSTMState, *, estimator: str = "exact") -> RTRLState:
     """The carry before the first step: nothing depends on the parameters yet.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
         state: the initial state, hidden and cell [B, H] ([H] unbatched).
+        estimator: "exact", "snap1" or "cell".
 
     Returns:
         The state and its sensitivities: zeros by the parameters, the identity by itself.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, in one sentence.
 
     >>> import jax, jaxlstm
     >>> from jaxlstm.rtrl import init_rtrl
@@ -123,7 +98,11 @@ def init_rtrl(params: LSTMParams, state: LSTMState) -> RTRLState:
     >>> carry.sensitivities.hidden.params.input_kernel.shape
     (2, 3, 20, 5)
     """
-    return init_carry(EXACT, params, state)
+    check_params(params)
+    check_state("state", state, params)
+    params, state = jax.tree.map(jnp.asarray, (params, state))
+    init = partial(_init_of_one, entries_of(estimator), params)
+    return (jax.vmap(init) if state.hidden.ndim == 2 else init)(state)
 
 
 def rtrl_step(
@@ -134,6 +113,7 @@ def rtrl_step(
     valid_t: ArrayLike | None = None,
     reset_t: ArrayLike | None = None,
     activations: Activations = Activations(),
+    estimator: str = "exact",
 ) -> RTRLState:
     """One step of the LSTM and of its sensitivities, [R1] to [R6]: pure, for ``lax.scan``.
 
@@ -146,6 +126,7 @@ def rtrl_step(
         reset_t: bool [B] (a scalar unbatched). Where true, the step starts from the zero state,
             which depends on nothing. Ignored where the step is padding.
         activations: of the candidate and the cell.
+        estimator: the one that the carry was made for.
 
     Returns:
         The next carry; ``carry.state.hidden`` is the output.
@@ -162,7 +143,32 @@ def rtrl_step(
     >>> carry.sensitivities.hidden.params.bias.shape
     (20, 5)
     """
-    return advance(EXACT, params, carry, x_t, valid_t, reset_t, activations)
+    entries = entries_of(estimator)
+    _check_carry(params, carry, estimator)
+    check_step(params, carry.state, x_t, activations)
+    check_step_masks(valid_t, reset_t, jnp.shape(x_t)[:-1])
+    params, carry, x, valid, reset = jax.tree.map(
+        jnp.asarray, (params, carry, x_t, valid_t, reset_t)
+    )
+    one_step = partial(_step_of_one, entries, params, activations)
+    return (jax.vmap(one_step) if x.ndim == 2 else one_step)(carry, x, valid, reset)
+
+
+def pull_back(carry: RTRLState, d_h: ArrayLike, *, estimator: str = "exact") -> LSTMParams:
+    """The gradient of the parameters from a cotangent of the hidden state, d_A = d_h dh_t/dA.
+
+    Args:
+        carry: after the step.
+        d_h: the cotangent of ``carry.state.hidden``, [B, H] ([H] unbatched), summed over B.
+        estimator: the one that the carry was made for.
+
+    Returns:
+        Leaves of the parameters' shapes.
+    """
+    pull, S_h = entries_of(estimator).pull, carry.sensitivities.hidden.params
+    if jnp.ndim(d_h) == 1:
+        S_h, d_h = jax.tree.map(lambda leaf: leaf[None], (S_h, d_h))
+    return jax.tree.map(lambda leaf: pull(leaf, jnp.asarray(d_h)), S_h)
 
 
 def jacobians(sensitivities: Sensitivities) -> Sensitivities:
@@ -178,10 +184,23 @@ def jacobians(sensitivities: Sensitivities) -> Sensitivities:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, unit), sensitivities)
 
 
-def init_carry(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRLState:
-    """The carry before the first step, with the entries that are kept."""
-    if state.hidden.ndim == 2:
-        return jax.vmap(partial(init_carry, entries), in_axes=(None, 0))(params, state)
+def _check_carry(params: LSTMParams, carry: Any, estimator: str) -> None:
+    """Requires a carry that ``init_rtrl`` makes for these parameters and this estimator."""
+    if not isinstance(carry, RTRLState):
+        raise TypeError(f"carry: expected RTRLState, got {type(carry).__name__}.")
+    made = jax.eval_shape(partial(init_rtrl, estimator=estimator), params, carry.state)
+    expected, came = jax.tree.leaves(made.sensitivities), jax.tree.leaves(carry.sensitivities)
+    for leaf, other in zip(expected, came, strict=True):
+        if leaf.shape != other.shape:
+            raise ValueError(
+                f"carry.sensitivities: expected leaves as init_rtrl makes them for these params "
+                f"and estimator={estimator!r}, of shape {list(leaf.shape)}, "
+                f"got {list(other.shape)}."
+            )
+
+
+def _init_of_one(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRLState:
+    """The carry of one sequence before its first step."""
     one = entries.of_matrix(jnp.eye(state.hidden.size, dtype=state.hidden.dtype))
     zeros = jnp.zeros_like(one)
     v = entries.spread(jnp.zeros_like(state.hidden, shape=(4, state.hidden.size)))
@@ -193,25 +212,7 @@ def init_carry(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRLSt
     return RTRLState(state, Sensitivities(hidden, cell))
 
 
-def advance(
-    entries: Entries,
-    params: LSTMParams,
-    carry: RTRLState,
-    x_t: Any,
-    valid_t: Any,
-    reset_t: Any,
-    activations: Activations,
-) -> RTRLState:
-    """Checks the arguments of one step, and takes it for every sequence."""
-    check_step(params, carry.state, x_t, activations)
-    params, carry, x, valid, reset = jax.tree.map(
-        jnp.asarray, (params, carry, x_t, valid_t, reset_t)
-    )
-    one_step = partial(step_of_one, entries, params, activations)
-    return (jax.vmap(one_step) if x.ndim == 2 else one_step)(carry, x, valid, reset)
-
-
-def step_of_one(
+def _step_of_one(
     entries: Entries,
     params: LSTMParams,
     activations: Activations,
@@ -268,12 +269,3 @@ def _immediate(v: Array, x_t: Float[Array, " D"], h_tm1: Float[Array, " H"]) -> 
     by_params = LSTMParams(outer_product(x_t), outer_product(h_tm1), v)  # [R4]
     zero = jnp.zeros_like(v, shape=())
     return ByArgument(by_params, LSTMState(zero, zero))  # [R4]
-
-
-def keep(mask: Bool[Array, ""] | None, tree: Any, otherwise: Any = None) -> Any:
-    """``tree`` where the mask holds (if None, always), else ``otherwise`` (if None, zeros)."""
-    if mask is None:
-        return tree
-    if otherwise is None:
-        otherwise = jax.tree.map(jnp.zeros_like, tree)
-    return jax.tree.map(partial(jnp.where, mask), tree, otherwise)

@@ -1,14 +1,28 @@
-"""RTRL over a whole sequence: the outputs of ``lstm``, and the sensitivities of its final state."""
+"""RTRL over a whole sequence: the outputs of ``lstm``, and the sensitivities of its final state.
+
+The recursion [R5] [R6] costs two H x H products over all parameters at every step. Where nobody
+asks for the sensitivities in between, a block of k steps costs four, once (Schmidhuber, 1992, "A
+fixed size storage O(n^3) time complexity learning algorithm for fully recurrent continually running
+networks"): by the chain rule, and with s = (h, c),
+
+    ds_{t+k}/dA = ds_t/dA ds_{t+k}/ds_t + ds_{t+k}/dA of the block alone                    [R7]
+
+and the two derivatives of the block are those of ``lstm``, pulled back from 2H unit cotangents. The
+memory is that of one block, however long the sequence.
+"""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxlstm.rtrl.exact import EXACT, RTRLState, init_rtrl, keep, step_of_one
+from jaxlstm.rtrl.arguments import Arguments, arguments_of_sequence, in_windows, keep, valid_steps
+from jaxlstm.rtrl.exact import ByArgument, RTRLState, Sensitivities, init_rtrl, rtrl_step
+from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations, LSTMParams, LSTMState
-from jaxlstm.validation import check_sequence
+from jaxlstm.validation import check_size
 
 
 def rtrl(
@@ -19,10 +33,11 @@ def rtrl(
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
+    block: int = 16,
 ) -> tuple[Array, RTRLState]:
     """The LSTM over a sequence, with the exact sensitivities of its final state.
 
-    Nothing but the outputs grows with T.
+    No memory but that of inputs and outputs grows with T.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
@@ -32,6 +47,8 @@ def rtrl(
         resets: bool [T, B] ([T] unbatched), as ``lstm`` takes them: a step that is reset starts
             from the zero state, which depends on nothing.
         activations: of the candidate and the cell.
+        block: how many steps the sensitivities are carried over at once, [R7]; with 1, step after
+            step by the recursion itself, [R5] and [R6]. Either way the answer is exact.
 
     Returns:
         outputs [T, B, H] ([T, H] unbatched), and the final state with its sensitivities to the
@@ -50,45 +67,86 @@ def rtrl(
     >>> outputs.shape, carry.sensitivities.hidden.params.recurrent_kernel.shape
     ((7, 2, 5), (2, 5, 20, 5))
     """
-    check_sequence(params, inputs, initial_state, lengths, resets, activations)
-    params, inputs, initial_state, lengths, resets = jax.tree.map(
-        jnp.asarray, (params, inputs, initial_state, lengths, resets)
-    )
-    return _run(params, inputs, initial_state, lengths, resets, activations)
+    check_size("block", block)
+    arguments = arguments_of_sequence(params, inputs, initial_state, lengths, resets, activations)
+    return _run(block, activations, arguments)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=0)
 def _run(
-    params: LSTMParams,
-    inputs: Float[Array, "T *B D"],
-    initial_state: LSTMState | None,
-    lengths: Int[Array, "*B"] | None,
-    resets: Bool[Array, "T *B"] | None,
-    activations: Activations,
+    block: int, activations: Activations, arguments: Arguments
 ) -> tuple[Float[Array, "T *B H"], RTRLState]:
-    """For one sequence or for every one of a batch."""
-    run = partial(_run_one, activations)
-    if inputs.ndim == 3:
-        run = jax.vmap(run, in_axes=(None, 1, 0, 0, 1), out_axes=(1, 0))
-    return run(params, inputs, initial_state, lengths, resets)
+    if block == 1:
+        return _by_steps(activations, arguments)
+    return _by_blocks(max(1, min(block, len(arguments.inputs))), activations, arguments)
 
 
-def _run_one(
-    activations: Activations,
-    params: LSTMParams,
-    inputs: Float[Array, "T D"],
-    initial_state: LSTMState | None,
-    length: Int[Array, ""] | None,
-    resets: Bool[Array, " T"] | None,
-) -> tuple[Float[Array, "T H"], RTRLState]:
-    if initial_state is None:
-        zeros = jnp.zeros_like(inputs, shape=params.recurrent_kernel.shape[:1])
-        initial_state = LSTMState(zeros, zeros)
-    valid = None if length is None else jnp.arange(len(inputs)) < length.astype(int)
+def _by_steps(
+    activations: Activations, arguments: Arguments
+) -> tuple[Float[Array, "T *B H"], RTRLState]:
+    params, inputs, state, lengths, resets = arguments
 
     def body(carry: RTRLState, step_t: tuple) -> tuple[RTRLState, Array]:
-        carry = step_of_one(EXACT, params, activations, carry, *step_t)
-        return carry, keep(step_t[1], carry.state.hidden)
+        x_t, valid_t, reset_t = step_t
+        carry = rtrl_step(
+            params, carry, x_t, valid_t=valid_t, reset_t=reset_t, activations=activations
+        )
+        return carry, keep(valid_t, carry.state.hidden)
 
-    carry, outputs = jax.lax.scan(body, init_rtrl(params, initial_state), (inputs, valid, resets))
+    steps = (inputs, valid_steps(lengths, len(inputs)), resets)
+    carry, outputs = jax.lax.scan(body, init_rtrl(params, state), steps)
     return outputs, carry
+
+
+def _by_blocks(
+    block: int, activations: Activations, arguments: Arguments
+) -> tuple[Float[Array, "T *B H"], RTRLState]:
+    params, inputs, state, lengths, resets = arguments
+    T, batch = len(inputs), inputs.shape[1:-1]
+    lengths = jnp.full(batch, T) if lengths is None else lengths.astype(int)
+    of_one = partial(_block_of_one, activations, params)
+    of_each = jax.vmap(of_one, (0, 1, 0, 1), (0, 1)) if batch else of_one
+
+    def body(before: tuple, steps: tuple) -> tuple[tuple, Array]:
+        (carry, left), (xs, resets) = before, steps
+        carry, outputs = of_each(carry, xs, left, resets)
+        return (carry, left - block), outputs
+
+    before = (init_rtrl(params, state), lengths)
+    (carry, _), outputs = jax.lax.scan(body, before, in_windows((inputs, resets), block))
+    return outputs.reshape(-1, *outputs.shape[2:])[:T], carry
+
+
+def _block_of_one(
+    activations: Activations,
+    params: LSTMParams,
+    carry: RTRLState,
+    inputs: Float[Array, "k D"],
+    length: Int[Array, ""],
+    resets: Bool[Array, " k"] | None,
+) -> tuple[RTRLState, Float[Array, "k H"]]:
+    """A block of steps of one sequence, and its outputs."""
+
+    def after(params: LSTMParams, state: LSTMState) -> tuple[LSTMState, tuple[LSTMState, Array]]:
+        masks: dict[str, Any] = {"lengths": length, "resets": resets}
+        outputs, final = lstm(params, inputs, state, **masks, activations=activations)
+        return final, (final, outputs)
+
+    of_block, (final, outputs) = jax.jacrev(after, (0, 1), has_aux=True)(params, carry.state)
+    return RTRLState(final, _over_block(of_block, carry.sensitivities)), outputs
+
+
+def _over_block(of_block: LSTMState, entered: Sensitivities) -> Sensitivities:
+    """The sensitivities after a block, from the block's Jacobians by parameters and state."""
+
+    def after(of_parameters: LSTMParams, of_state: LSTMState) -> ByArgument:
+        def carried(S_h: Array, S_c: Array) -> Array:
+            return S_h @ of_state.hidden.T + S_c @ of_state.cell.T  # [R7]
+
+        by_params, initial_state = jax.tree.map(carried, entered.hidden, entered.cell)
+        by_params = jax.tree.map(
+            lambda S, V: S + jnp.moveaxis(V, 0, -1), by_params, of_parameters
+        )  # [R7]
+        return ByArgument(by_params, initial_state)
+
+    return Sensitivities(after(*of_block.hidden), after(*of_block.cell))
