@@ -1,6 +1,7 @@
 """A hand-written backward step, judged line by line: the wrong line is blamed, and it alone."""
 
 import itertools
+import re
 from functools import partial
 from typing import Any
 
@@ -161,6 +162,15 @@ def test_a_line_that_takes_another_variable_as_it_is_is_blamed_alone(name):
     assert blamed(comparisons) == {name}
 
 
+def test_a_step_whose_truth_is_exactly_zero_stands_apart():
+    problem = draw(0, T, B, D, H, jnp.float32)._replace(initial_state=None)
+    lines = str(check_lstm_backward_step(written(d_f=WRONG["d_f"]), *problem)).splitlines()
+    (line,) = (line for line in lines if "d_f, float32" in line)
+    found = re.search(r"error (\S+), ratio \S+ \(step 1 to 5\); not zero where", line)
+    assert 0 < float(found[1]) < 100
+    assert line.endswith("not zero where the truth is exactly zero (step 0)")
+
+
 def test_two_wrong_lines_are_both_blamed():
     comparisons, _ = judged(written(d_c=WRONG["d_c"], d_z_f=WRONG["d_z_f"]))
     assert blamed(comparisons) == {"d_c", "d_z_f"}
@@ -227,6 +237,10 @@ def fails(_):
         ),
         (lambda q: {"d_f": q.h if q.h[0, 0] > 0 else q.c}, "raises: the backward step raised Tr"),
         (lambda q: (q.h,), "structure: expected a dict of cotangents by name, got tuple."),
+        (
+            lambda _: {},
+            "structure: expected cotangents by name, such as d_c_next, got an empty dict.",
+        ),
         (lambda _: {"d_f": None}, "structure: d_f: expected an array, got NoneType."),
         (lambda _: {"d_f": 0.0}, "shape: d_f: expected shape [2, 4], got []."),
         (lambda q: {"d_f": q.d_f[0]}, "shape: d_f: expected shape [2, 4], got [4]."),

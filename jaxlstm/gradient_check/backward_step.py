@@ -66,8 +66,9 @@ def check_backward_step(
     cotangents, each as it computes it. Those that come into the step are ``"d_" + name`` for the
     names in ``recurrence.incoming``.
 
-    A variable that the step returns is the truth to the lines that use it. What it does not return
-    is nobody's: a mistake there shows in the cotangents that use it.
+    A variable that the step returns is the truth to the lines that use it: each line is judged with
+    the true values of the earlier lines, so that a wrong line is blamed alone. What it does not
+    return is nobody's: a mistake there shows in the cotangents that use it.
 
     In each dtype the quantities are rounded to it first: parameters, carry, inputs and incoming
     cotangents. The truth is float64 at these; the yardstick is the larger of autodiff's own error

@@ -61,6 +61,11 @@ class Comparison:
         size = self.relative_error if ratio is None else ratio
         return self.passed is False, math.inf if math.isnan(size) else size
 
+    @property
+    def truth_is_zero(self) -> bool:
+        """Whether there is an error where the truth is exactly zero, which no ratio measures."""
+        return self.rounding_ratio is None and self.relative_error == math.inf
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; a number that is not finite becomes None."""
         return finite_fields(self)

@@ -71,7 +71,7 @@ class GradientReport:
         yield self.verdict()
         yield from grouped_mismatches(self.mismatches)
         if self.explanations:
-            yield "Most likely:"
+            yield explained_by(self.explanations)
             yield from (f"  {n}. {e}" for n, e in enumerate(self.explanations, start=1))
         if self.places:
             yield "Where:"
@@ -109,6 +109,16 @@ def joined(reports: Iterable[GradientReport]) -> GradientReport:
     )
 
 
+def explained_by(explanations: Iterable[Explanation]) -> str:
+    """What stands above the explanations: whether one of them is it."""
+    if any(explanation.reproduces for explanation in explanations):
+        return "Most likely wrong:"
+    return (
+        "No single known mistake reproduces this: there may be several, or one not in the "
+        "catalogue. The nearest:"
+    )
+
+
 def grouped_mismatches(mismatches: Iterable[Mismatch]) -> list[str]:
     """A line for all mismatches with the same words, after the dtypes."""
     dtypes: dict[str, list[str]] = {}
@@ -127,14 +137,22 @@ def grouped_failures(failures: Iterable[Comparison]) -> Iterator[str]:
     for c in failures:
         groups.setdefault((c.argument, c.output, c.criterion, c.reference, c.dtype), []).append(c)
     for (argument, output, criterion, reference, dtype), group in groups.items():
-        worst = group[0]
-        ratio = "" if worst.rounding_ratio is None else f", ratio {worst.rounding_ratio:.3g}"
         pulled = f" from {output} alone" if output else ""
         how = f"against {reference}" if criterion == REVERSE else criterion
-        parts = ", ".join(wrong_parts(group)) or "as a whole"
-        yield (
-            f"{argument}{pulled}, {dtype}, {how}: error {worst.relative_error:.1e}{ratio} ({parts})"
-        )
+        yield f"{argument}{pulled}, {dtype}, {how}: {'; '.join(_errors(group))}"
+
+
+def _errors(group: list[Comparison]) -> Iterator[str]:
+    """The worst error, with all parts that are wrong; apart, where the truth is exactly zero."""
+    nonzero = [c for c in group if not c.truth_is_zero]
+    for some in (nonzero, [c for c in group if c.truth_is_zero]):
+        parts = ", ".join(wrong_parts(some)) or "as a whole"
+        if some and some[0].truth_is_zero:
+            yield f"not zero where the truth is exactly zero ({parts})"
+        elif some:
+            ratio = some[0].rounding_ratio
+            words = "" if ratio is None else f", ratio {ratio:.3g}"
+            yield f"error {some[0].relative_error:.1e}{words} ({parts})"
 
 
 def wrong_parts(group: Iterable[Comparison]) -> list[str]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
-from jaxlstm.gradient_check.call import first_line
+from jaxlstm.gradient_check.call import first_line, place_of
 from jaxlstm.gradient_check.comparison import Mismatch
 from jaxlstm.gradient_check.interpreter import interpret, trace
 
@@ -161,7 +161,7 @@ def _text(closed: ClosedJaxpr) -> str:
 
 def raised(error: Exception) -> str:
     """What the step raised, in words."""
-    return f"the backward step raised {first_line(error)}"
+    return f"the backward step raised {first_line(error)}{place_of(error)}"
 
 
 class _Screened(NamedTuple):
@@ -177,6 +177,9 @@ def _screen(returned: Any, expected: Shapes, dtype: str) -> _Screened:
     """Sorts what a step returned."""
     if not isinstance(returned, Mapping):
         words = f"expected a dict of cotangents by name, got {type(returned).__name__}."
+        return _Screened({}, [], [], [Mismatch("structure", dtype, words)])
+    if not returned:
+        words = f"expected cotangents by name, such as {list(expected)[-1]}, got an empty dict."
         return _Screened({}, [], [], [Mismatch("structure", dtype, words)])
     screened = _Screened({}, [], [], [])
     for name, value in returned.items():

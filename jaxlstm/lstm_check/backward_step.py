@@ -53,6 +53,9 @@ def check_lstm_backward_step(
     d_bias. Where a sequence is past its length all cotangents are zero; where it is reset, h_tm1
     and c_tm1 are zero and their cotangents go no further.
 
+    Each line is judged with the true values of the earlier lines, so that a wrong line is blamed
+    alone, and not those that use it.
+
     Args:
         step: the backward step under test, a pure function of JAX arrays.
         params: as of ``lstm``.
