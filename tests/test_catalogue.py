@@ -127,6 +127,37 @@ def test_lengths_and_resets_may_be_left_out(number):
     assert report.explanations[0].reproduces
 
 
+def explanations(**factors):
+    """The report on a gradient whose named parameters are scaled."""
+    drawn = problem()
+    args = drawn.params, drawn.inputs, drawn.initial_state
+
+    def backward(pull, cotangents):
+        d_params, *others = pull(cotangents)
+        scaled = {name: factor * getattr(d_params, name) for name, factor in factors.items()}
+        return d_params._replace(**scaled), *others
+
+    wrong = jax.custom_vjp(lstm_autodiff)
+    wrong.defvjp(lambda *args: jax.vjp(lstm_autodiff, *args), backward)
+    catalogue = lstm_catalogue(SIZES[0])
+    return check_gradients(
+        wrong, lstm_autodiff, args, hypotheses=catalogue, dtypes=["float32"], also=()
+    )
+
+
+def test_what_reproduces_the_gradient_stands_alone():
+    report = explanations(bias=-1)
+    assert all(one.reproduces for one in report.explanations)
+    assert "Most likely wrong:\n  1. B7: " in str(report)
+
+
+def test_where_nothing_reproduces_it_that_is_said_first():
+    report = explanations(bias=-1, recurrent_kernel=0.3, input_kernel=3)
+    assert all(one.explained >= 0.1 for one in report.explanations[1:])
+    assert not any(one.reproduces for one in report.explanations)
+    assert "\nNo single known mistake reproduces this: there may be several, or" in str(report)
+
+
 def test_a_catalogue_of_another_time_is_refused():
     drawn = problem()
     args = drawn.params, drawn.inputs, drawn.initial_state

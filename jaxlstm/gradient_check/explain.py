@@ -31,6 +31,8 @@ CLOSE = 1e-6
 """The share of an error that a reproduced gradient may leave over."""
 
 SHOWN = 5
+SMALL = 0.1
+"""A share of the error; of those that reproduce nothing, what explains less is left out."""
 
 
 class Evidence(NamedTuple):
@@ -129,8 +131,15 @@ def explain(
         best = _snapped(best, judge([(fit.hypothesis, _round(fit)) for fit in best], everything))
         if any(fit.reproduces for fit in best):
             break
-    best = sorted(best, key=lambda fit: fit.score, reverse=True)
-    return [_explanation(fit) for fit in best[:SHOWN]]
+    return [_explanation(fit) for fit in _worth_telling(best)]
+
+
+def _worth_telling(fits: Sequence[Fit]) -> list[Fit]:
+    """Those that reproduce the gradient; where none does the nearest, the best one always."""
+    best, *others = sorted(fits, key=lambda fit: fit.score, reverse=True)
+    if best.reproduces:
+        return [best, *(fit for fit in others if fit.reproduces)][:SHOWN]
+    return [best, *(fit for fit in others if 1 - fit.left >= SMALL)][:SHOWN]
 
 
 def check_catalogue(catalogue: Catalogue, point: Point) -> None:

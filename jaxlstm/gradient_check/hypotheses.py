@@ -32,7 +32,7 @@ class Hypothesis:
     def told(self, amount: float) -> str:
         """What is wrong, at this amount."""
         if self.kind == "replace":
-            return self.words if amount == 1 else f"{self.words}, by a share of {amount:.3g}"
+            return self.words if amount == 1 else f"{self.words}, its effect times {amount:.3g}"
         whole = {-1.0: "leaves out {}", 1.0: "counts {} twice", -2.0: "{} has the wrong sign"}
         return whole.get(amount, "{} is scaled by " + f"{1 + amount:.6g}").format(self.words)
 
@@ -57,11 +57,13 @@ class Explanation:
 
     Attributes:
         equation: as the hypothesis names it.
-        words: what is wrong, with the fitted amount.
-        amount: the fitted amount.
+        words: what is wrong, with the fitted amount. "Its effect times 0.5": half of what the
+            mistake would change in the gradient.
+        amount: the fitted amount, 1 for the mistake as a whole.
         reproduces: whether the change gives the candidate's gradient, to rounding.
-        explained: the share of the squared error that the change accounts for, at most 1.
-        pattern: how far the change reaches the entries that are wrong and no others, at most 1.
+        explained: of the squared error, the part that is gone once the change is made, at most 1.
+        pattern: of the parts (blocks and steps) that are wrong or would be by this change, those
+            that are both; 1 where it reaches what is wrong and nothing else.
     """
 
     equation: str
@@ -72,8 +74,8 @@ class Explanation:
     pattern: float
 
     def __str__(self) -> str:
-        share = f"{100 * self.explained:.0f}% of the error, {100 * self.pattern:.0f}% of its places"
-        found = "reproduces the candidate's gradient" if self.reproduces else f"explains {share}"
+        share = f"explains {self.explained:.0%} of the error, {self.pattern:.0%} of its places"
+        found = "reproduces the candidate's gradient" if self.reproduces else share
         return f"{self.equation}: {self.words} ({found})"
 
     def to_json(self) -> dict[str, Any]:
