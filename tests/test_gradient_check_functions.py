@@ -10,6 +10,7 @@ import pytest
 from jaxlstm.gradient_check import check_gradients
 from jaxlstm.gradient_check.agreement import by_differences, by_forward, by_reverse, check_agreement
 from jaxlstm.gradient_check.display import heat_maps
+from jaxlstm.plotting import plot_gradient_report
 from jaxlstm.testing import assert_gradients_match
 
 RNG = np.random.default_rng(7)
@@ -365,6 +366,37 @@ def test_what_no_hypothesis_reproduces_is_placed():
     assert report.places[0] in str(report)
 
 
+def test_the_map_shows_parts_and_steps():
+    def doubled(d_y, x):
+        return (d_y * jnp.cos(x) * jnp.array([[1.0], [2.0]], d_y.dtype),)
+
+    report = check_gradients(
+        with_gradient(jnp.sin, doubled),
+        jnp.sin,
+        (RNG.standard_normal((2, 3)),),
+        blocks={"x": {"first": 0, "second": 1}},
+        axes={"x": {"step": 1}},
+        dtypes=["float32"],
+        also=(),
+    )
+    parts, steps = heat_maps(report)
+    assert (parts.by, parts.rows) == ("part", ["x, float32"])
+    assert parts.columns == ["as a whole", "first", "second"]
+    assert (parts.ratios > 8).tolist() == [[True, False, True]]
+    assert (steps.by, steps.columns) == ("step", ["0", "1", "2"])
+    assert (steps.ratios > 8).all()
+    figure = plot_gradient_report(report)
+    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["part", "step"]
+    assert figure.axes[0].images[0].norm.vmax == pytest.approx(np.log10(parts.ratios.max()))
+
+
+def test_a_picture_of_what_raised_holds_the_sentence():
+    report = check_gradients(raising, jnp.sin, (np.ones(2),), also=())
+    figure = plot_gradient_report(report)
+    assert figure.axes == []
+    assert "the candidate raised KeyError: 'no such thing'" in figure.get_suptitle()
+
+
 def test_without_named_axes_the_map_has_a_column_for_each_argument():
     def area(width, height):
         return width * height
@@ -374,8 +406,8 @@ def test_without_named_axes_the_map_has_a_column_for_each_argument():
 
     args = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 2))
     report = check_gradients(with_gradient(area, doubled), area, args, also=())
-    ((_, rows, heat),) = heat_maps(report)
-    assert heat.shape == (len(rows), 1)
+    ((_, rows, columns, heat),) = heat_maps(report)
+    assert columns == ["as a whole"]
     failed = {row.split(",")[0] for row, (ratio,) in zip(rows, heat, strict=True) if ratio > 8}
     assert failed == {"width"}
     assert "purple passes" in report._repr_html_()

@@ -1,9 +1,9 @@
 """A report as a rich table and as plain HTML."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape as escape_html
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -16,6 +16,7 @@ from jaxlstm.gradient_check.comparison import BACKWARD_STEP, RATIO_LIMIT, Compar
 from jaxlstm.gradient_check.report import (
     REVERSE,
     GradientReport,
+    explained_by,
     grouped_failures,
     grouped_mismatches,
 )
@@ -23,8 +24,9 @@ from jaxlstm.gradient_check.report import (
 SHOWN = 12
 """Lines of failures that are shown; ``str`` and JSON hold all."""
 
-WHOLE = "each argument as a whole"
-"""What a heat map's one column stands for where no axis has a name."""
+WHOLE = "as a whole"
+"""A heat map's column for all of an argument."""
+
 COLOURS = {True: "green", False: "red", "unresolved": "yellow", "kink": "yellow"}
 
 
@@ -66,7 +68,7 @@ def _worst_parts(title: str, comparisons: list[Comparison], *, ratio: bool) -> T
         worst = [_worst(c for c in rows if column(c) == name) for name in columns]
         table.add_row(
             escape(argument),
-            *map(error_text, worst),
+            *(error_text(c, digits=1 if ratio else 0) for c in worst),
             *([ratio_text(_worst(rows))] if ratio else []),
         )
     return table
@@ -90,11 +92,11 @@ def column(comparison: Comparison) -> str:
 def explanation_lines(report: GradientReport) -> list[str]:
     """What is most likely wrong, the best explanation first."""
     lines = [f"{n}. {escape(str(e))}" for n, e in enumerate(report.explanations, start=1)]
-    found = ["[bold]Most likely wrong:[/bold]", *lines] if lines else []
+    found = [f"[bold]{explained_by(report.explanations)}[/bold]", *lines] if lines else []
     return found + (["[bold]Where:[/bold]", *map(escape, report.places)] if report.places else [])
 
 
-def error_text(comparison: Comparison | None) -> str:
+def error_text(comparison: Comparison | None, digits: int) -> str:
     """The relative error, the slope of a Taylor remainder, or why there is none."""
     if comparison is None:
         return ""
@@ -103,7 +105,7 @@ def error_text(comparison: Comparison | None) -> str:
     if comparison.slope is not None:
         return _coloured(comparison, f"{comparison.slope:.2f}")
     error = comparison.relative_error
-    return _coloured(comparison, f"{error:.1e}" if error else "0")
+    return _coloured(comparison, f"{error:.{digits}e}" if error else "0")
 
 
 def ratio_text(comparison: Comparison | None) -> str:
@@ -123,33 +125,62 @@ def _coloured(comparison: Comparison, text: str) -> str:
 
 
 def as_html(report: GradientReport) -> str:
-    """The verdict, the explanations and, for arguments with a named axis, a heat map of ratios."""
+    """The verdict, the explanations and heat maps of ratios."""
     lines = [report.verdict(), *grouped_mismatches(report.mismatches)]
+    if report.explanations:
+        lines.append(explained_by(report.explanations))
     lines += [f"{n}. {e}" for n, e in enumerate(report.explanations, start=1)]
     lines += [*report.places, *report.notes]
     text = "".join(f"<div>{escape_html(line)}</div>" for line in lines)
     return f"<div>{text}{''.join(map(_html_map, heat_maps(report)))}</div>"
 
 
-def heat_maps(report: GradientReport) -> list[tuple[str, list[str], ndarray]]:
-    """For each named axis: its name, the rows' names, and the rounding ratios [rows, indices].
+class HeatMap(NamedTuple):
+    """Rounding ratios, NaN where nothing was compared.
 
-    A row is one argument under one output's cotangent, or all, in one dtype; NaN where nothing was
-    compared. Where no axis has a name, one column for each argument as a whole.
+    Attributes:
+        by: what the columns are: the parts of an argument, or the indices of a named axis.
+        rows: the arguments, with their dtypes.
+        columns: the parts or indices, by name.
+        ratios: for each of these [rows, columns].
+    """
+
+    by: str
+    rows: list[str]
+    columns: list[str]
+    ratios: ndarray
+
+
+def heat_maps(report: GradientReport) -> list[HeatMap]:
+    """The ratios by part, the worst of all outputs' cotangents; and by index, for each named axis.
+
+    By index a row is one argument under one output's cotangent, or all.
     """
     shown = [c for c in report.comparisons if c.criterion in (REVERSE, BACKWARD_STEP)]
-    by_index = [c for c in shown if c.axis is not None and c.index is not None]
-    cells: dict[str, dict[str, dict[int, float]]] = {}
-    for c in by_index or [c for c in shown if c.block is None]:
-        pulled = "" if c.output is None else f" from {c.output}"
-        row = f"{c.argument}{pulled}, {c.dtype}"
-        cells.setdefault(c.axis or WHOLE, {}).setdefault(row, {})[c.index or 0] = _heat(c)
-    maps = []
-    for axis, rows in cells.items():
-        size = 1 + max(max(row) for row in rows.values())
-        heat = [[row.get(k, float("nan")) for k in range(size)] for row in rows.values()]
-        maps.append((axis, list(rows), np.array(heat)))
+    parts = [c for c in shown if c.axis is None]
+    maps = [_heat_map("part", parts, lambda c: f"{c.argument}, {c.dtype}")] if parts else []
+    for axis in dict.fromkeys(c.axis for c in shown if c.axis is not None):
+        maps.append(_heat_map(axis, [c for c in shown if c.axis == axis], _row_by_output))
     return maps
+
+
+def _row_by_output(comparison: Comparison) -> str:
+    pulled = "" if comparison.output is None else f" from {comparison.output}"
+    return f"{comparison.argument}{pulled}, {comparison.dtype}"
+
+
+def _heat_map(
+    by: str, comparisons: Iterable[Comparison], row: Callable[[Comparison], str]
+) -> HeatMap:
+    """The worst ratio in each cell."""
+    cells: dict[str, dict[str, float]] = {}
+    for c in comparisons:
+        found = cells.setdefault(row(c), {})
+        column = WHOLE if c.block is None else c.block if c.axis is None else str(c.index)
+        found[column] = float(np.fmax(found.get(column, math.nan), _heat(c)))
+    columns = list(dict.fromkeys(column for found in cells.values() for column in found))
+    ratios = [[found.get(column, math.nan) for column in columns] for found in cells.values()]
+    return HeatMap(by, list(cells), columns, np.array(ratios))
 
 
 def _heat(comparison: Comparison) -> float:
@@ -162,28 +193,32 @@ def _heat(comparison: Comparison) -> float:
     return math.nan
 
 
-def _html_map(heat_map: tuple[str, list[str], ndarray]) -> str:
-    axis, names, heat = heat_map
+def worst_ratio(heat_map: HeatMap) -> float:
+    """The largest finite ratio, and at least ten times the limit, where a scale of colours ends."""
+    finite = heat_map.ratios[np.isfinite(heat_map.ratios)]
+    return float(finite.max(initial=10 * RATIO_LIMIT))
+
+
+def _html_map(heat_map: HeatMap) -> str:
+    worst = worst_ratio(heat_map)
     rows = "".join(
         f"<tr><th style='text-align:left;font-weight:normal'>{escape_html(name)}</th>"
-        + "".join(map(_html_cell, row))
+        + "".join(_html_cell(*cell, worst) for cell in zip(heat_map.columns, row, strict=True))
         + "</tr>"
-        for name, row in zip(names, heat, strict=True)
+        for name, row in zip(heat_map.rows, heat_map.ratios, strict=True)
     )
-    caption = (
-        f"<caption>rounding ratios by {escape_html(axis)}: purple passes, orange fails</caption>"
-    )
-    return f"<table style='border-spacing:1px'>{caption}{rows}</table>"
+    words = f"rounding ratios by {escape_html(heat_map.by)}: purple passes, orange fails"
+    return f"<table style='border-spacing:1px'><caption>{words}</caption>{rows}</table>"
 
 
-def _html_cell(ratio: float) -> str:
+def _html_cell(column: str, ratio: float, worst: float) -> str:
     """Purple up to the limit, orange beyond it; both are told apart by the colour-blind."""
     if np.isnan(ratio):
         return "<td></td>"
-    shade = min(1.0, np.log10(1 + ratio) / 6)
+    shade = min(1.0, np.log10(1 + ratio) / np.log10(1 + worst))
     colour = "#5e3c99" if ratio <= RATIO_LIMIT else "#e66101"
     opacity = 0.15 + 0.85 * shade
     return (
-        f"<td title='{ratio:.3g}' style='width:6px;height:14px;padding:0;"
+        f"<td title='{escape_html(column)}: {ratio:.3g}' style='width:6px;height:14px;padding:0;"
         f"background:{colour};opacity:{opacity:.2f}'></td>"
     )
