@@ -28,24 +28,27 @@ class Cost:
     compile_seconds: float
 
 
-def measure_costs(functions: Mapping[str, Callable[..., Any]], *args: Any) -> dict[str, Cost]:
-    """Compiles each function for ``args``, then runs them A B A B, a warm-up and ROUNDS rounds.
+def measure_costs(
+    functions: Mapping[str, Callable[..., Any]], *args: Any, rounds: int = ROUNDS
+) -> dict[str, Cost]:
+    """Compiles each function for ``args``, then runs them A B A B, a warm-up and ``rounds`` rounds.
 
     Args:
         functions: by name.
         args: what each is called with.
+        rounds: at least 2.
     """
     compiled, compile_seconds = {}, {}
     for name, function in functions.items():
         start = time.perf_counter()
         compiled[name] = jax.jit(function).lower(*args).compile()
         compile_seconds[name] = time.perf_counter() - start
-    rounds = [
-        {name: _seconds(run, args) for name, run in compiled.items()} for _ in range(ROUNDS + 1)
+    runs = [
+        {name: _seconds(run, args) for name, run in compiled.items()} for _ in range(rounds + 1)
     ]
     costs = {}
     for name, run in compiled.items():
-        lower, median, upper = statistics.quantiles((r[name] for r in rounds[1:]), n=4)
+        lower, median, upper = statistics.quantiles((r[name] for r in runs[1:]), n=4)
         memory = run.memory_analysis().temp_size_in_bytes
         costs[name] = Cost(median, upper - lower, memory, compile_seconds[name])
     return costs

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxlstm import __version__
-from jaxlstm.cli import check, sources
+from jaxlstm.cli import check, rtrl, sources
 from jaxlstm.cli.arguments import BadInputError, Parser
 
 
@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"jaxlstm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     check.add_parser(commands)
+    rtrl.add_parser(commands)
     sources.add_parser(commands)
     options = parser.parse_args(argv)
     try:
