@@ -214,7 +214,7 @@ def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
 def _cost_table(costs: dict[str, Cost], dtype: str) -> Table:
     table = Table(title=f"Cost of the whole gradient, {dtype}, runs in turn", box=SIMPLE_HEAD)
     for heading in ("", "median time", "temporary memory", "compile time"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for name, cost in costs.items():
         table.add_row(
             name,
