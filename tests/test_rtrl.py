@@ -18,7 +18,6 @@ from drawing import (
     assert_same_bits,
     draw,
     one_sequence,
-    padding,
     run,
 )
 from jax.flatten_util import ravel_pytree
@@ -179,15 +178,32 @@ def test_steps_in_a_scan_of_ones_own_are_the_whole():
 @ALL
 def test_the_padding_never_matters(estimator):
     problem = draw(9, *SMALL, jnp.float64)
-    poison = jnp.where(padding(problem)[..., None], jnp.nan, problem.inputs)
+    poison = jnp.where(past_length(problem)[..., None], jnp.nan, problem.inputs)
     answer = compiled(every_gradient, estimator)
+    assert_same_bits(answer(problem._replace(inputs=poison)), answer(problem))
+
+
+def through_the_recursion(problem: Problem) -> LSTMParams:
+    """The gradient of a sum of sensitivities."""
+
+    def some(params: LSTMParams) -> jax.Array:
+        carry = stepwise(problem._replace(params=params), "exact")
+        return carry.sensitivities.hidden.params.bias.sum()
+
+    return jax.grad(some)(problem.params)
+
+
+def test_the_padding_never_matters_to_a_gradient_through_the_recursion():
+    problem = draw(9, *SMALL, jnp.float64)
+    poison = jnp.where(past_length(problem)[..., None], jnp.nan, problem.inputs)
+    answer = compiled(through_the_recursion)
     assert_same_bits(answer(problem._replace(inputs=poison)), answer(problem))
 
 
 @BLOCKS
 def test_the_padding_never_matters_to_the_whole(block):
     problem = draw(10, *SMALL, jnp.float64)
-    poison = jnp.where(padding(problem)[..., None], jnp.nan, problem.inputs)
+    poison = jnp.where(past_length(problem)[..., None], jnp.nan, problem.inputs)
     answer = compiled(by_rtrl, TANH, block)
     assert_same_bits(answer(problem._replace(inputs=poison)), answer(problem))
 
