@@ -21,6 +21,8 @@ In the source documents (``jaxlstm sources`` shows them, with what is misprinted
           003 (do_t/dh_t-1); 004 (dh_t/dh_t-1)
     [D6]  000 (8), (14), (15), (16), (18), (19), (20), (22), (23), (24); 002 (dE/dc^t);
           003 (dh_t/ds_t); 004 (dh_t/dh_t-1)
+    [T2]  000 (7)
+    [T3]  000 (8)
 
 None of them holds a cotangent or a recursion, so they are computed for one step or for all steps at
 once. Every derivative of an activation is written in the activation's own value:

@@ -31,6 +31,7 @@ In the source documents (``jaxlstm sources`` shows them, with what is misprinted
     [B6]  000 (12); 001 (2), (4), (6), (8); 002 (dTheta^t), (dE/dTheta)
     [B7]  000 (13)
     [B8]  002 (dE/dx^t)
+    [T1]  000 (10), (11), (12), (13)
 
 Lengths and resets act on the state before and after a step, the same way forward and backward.
 """

@@ -5,21 +5,26 @@ to everything that came before: dh_t/dA and dc_t/dA for each parameter ``A`` and
 state. They need no memory of the past, so a stream may be endless. Written with the unit as the
 last axis, a sensitivity to one number is a row vector, and with the six diagonals of a step
 
-    K_c = W_i diag(dc/dz_i) + W_f diag(dc/dz_f) + W_g diag(dc/dz_g)                         [R1]
-    K_h = W_o diag(dh/dz_o)                                                                 [R2]
-    v_c = [dc/dz_i, dc/dz_f, dc/dz_g, 0],   v_h = [0, 0, 0, dh/dz_o]                        [R3]
-    V   = x_t' v for A = U,   h_{t-1}' v for A = W,   v for A = b,   0 for the state        [R4]
-    dc_t/dA = dh_{t-1}/dA K_c + dc_{t-1}/dA * f + V_c                                       [R5]
-    dh_t/dA = dh_{t-1}/dA K_h + dc_t/dA * dh/dc + V_h                                       [R6]
+    K_c = W_i diag(dc/dz_i) + W_f diag(dc/dz_f) + W_g diag(dc/dz_g)                         [S1]
+    K_h = W_o diag(dh/dz_o)                                                                 [S2]
+    v_c = [dc/dz_i, dc/dz_f, dc/dz_g, 0],   v_h = [0, 0, 0, dh/dz_o]                        [S3]
+    V   = x_t' v for A = U,   h_{t-1}' v for A = W,   v for A = b,   0 for the state        [S4]
+    dc_t/dA = dh_{t-1}/dA K_c + dc_{t-1}/dA * f + V_c                                       [S5]
+    dh_t/dA = dh_{t-1}/dA K_h + dc_t/dA * dh/dc + V_h                                       [S6]
 
-[R5] and [R6] are one product with an H x H matrix each, over all parameters at once. A unit's
+[S5] and [S6] are one product with an H x H matrix each, over all parameters at once. A unit's
 pre-activations take their own columns of the parameters alone, so V is diagonal in the unit and is
-added where it lies, within the pass over memory that [R5] and [R6] make anyway.
+added where it lies, within the pass over memory that [S5] and [S6] make anyway.
 
-Put [R5] into [R6] and it is the recursion of document 000, (26) and (30):
+Put [S5] into [S6] and it is the recursion of document 000, (26) and (30):
 
     dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t
     M_t = K_h + K_c diag(dh/dc),   N_t = f * dh/dc,   V_t = V_h + V_c * dh/dc
+
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [S5]  000 (ds_t/dA)
+    [S6]  000 (26), (30)
 """
 
 from collections.abc import Iterable
@@ -115,7 +120,7 @@ def rtrl_step(
     activations: Activations = Activations(),
     estimator: str = "exact",
 ) -> RTRLState:
-    """One step of the LSTM and of its sensitivities, [R1] to [R6]: pure, for ``lax.scan``.
+    """One step of the LSTM and of its sensitivities, [S1] to [S6]: pure, for ``lax.scan``.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
@@ -243,17 +248,17 @@ def _recursion(
     """The sensitivities of one sequence after a step, from those that entered it."""
     dc_dzi, dc_dzf, dc_dzg, f, dh_dzo, dh_dc = derivatives
     W_i, W_f, W_g, W_o = kernels
-    K_c = W_i * dc_dzi + W_f * dc_dzf + W_g * dc_dzg  # [R1]
-    K_h = W_o * dh_dzo  # [R2]
+    K_c = W_i * dc_dzi + W_f * dc_dzf + W_g * dc_dzg  # [S1]
+    K_h = W_o * dh_dzo  # [S2]
     zero = jnp.zeros_like(f)
-    v_c = entries.spread(jnp.stack([dc_dzi, dc_dzf, dc_dzg, zero]))  # [R3]
-    v_h = entries.spread(jnp.stack([zero, zero, zero, dh_dzo]))  # [R3]
+    v_c = entries.spread(jnp.stack([dc_dzi, dc_dzf, dc_dzg, zero]))  # [S3]
+    v_h = entries.spread(jnp.stack([zero, zero, zero, dh_dzo]))  # [S3]
 
     def to_cell(S_h: Array, S_c: Array, V_c: Array) -> Array:
-        return entries.passed(S_h, K_c) + S_c * f + V_c  # [R5]
+        return entries.passed(S_h, K_c) + S_c * f + V_c  # [S5]
 
     def to_hidden(S_h: Array, S_c: Array, V_h: Array) -> Array:
-        return entries.passed(S_h, K_h) + S_c * dh_dc + V_h  # [R6]
+        return entries.passed(S_h, K_h) + S_c * dh_dc + V_h  # [S6]
 
     cell = jax.tree.map(to_cell, entered.hidden, entered.cell, _immediate(v_c, *rows))
     hidden = jax.tree.map(to_hidden, entered.hidden, cell, _immediate(v_h, *rows))
@@ -264,8 +269,8 @@ def _immediate(v: Array, x_t: Float[Array, " D"], h_tm1: Float[Array, " H"]) -> 
     """V: what the arguments of this very step do to the state that it makes."""
 
     def outer_product(row: Array) -> Array:
-        return row.reshape(-1, *(1,) * v.ndim) * v  # [R4]
+        return row.reshape(-1, *(1,) * v.ndim) * v  # [S4]
 
-    by_params = LSTMParams(outer_product(x_t), outer_product(h_tm1), v)  # [R4]
+    by_params = LSTMParams(outer_product(x_t), outer_product(h_tm1), v)  # [S4]
     zero = jnp.zeros_like(v, shape=())
-    return ByArgument(by_params, LSTMState(zero, zero))  # [R4]
+    return ByArgument(by_params, LSTMState(zero, zero))  # [S4]

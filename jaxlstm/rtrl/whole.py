@@ -1,11 +1,11 @@
 """RTRL over a whole sequence: the outputs of ``lstm``, and the sensitivities of its final state.
 
-The recursion [R5] [R6] costs two H x H products over all parameters at every step. Where nobody
+The recursion [S5] [S6] costs two H x H products over all parameters at every step. Where nobody
 asks for the sensitivities in between, a block of k steps costs four, once (Schmidhuber, 1992, "A
 fixed size storage O(n^3) time complexity learning algorithm for fully recurrent continually running
 networks"): by the chain rule, and with s = (h, c),
 
-    ds_{t+k}/dA = ds_t/dA ds_{t+k}/ds_t + ds_{t+k}/dA of the block alone                    [R7]
+    ds_{t+k}/dA = ds_t/dA ds_{t+k}/ds_t + ds_{t+k}/dA of the block alone                    [S7]
 
 and the two derivatives of the block are those of ``lstm``, pulled back from 2H unit cotangents. The
 memory is that of one block, however long the sequence.
@@ -47,8 +47,8 @@ def rtrl(
         resets: bool [T, B] ([T] unbatched), as ``lstm`` takes them: a step that is reset starts
             from the zero state, which depends on nothing.
         activations: of the candidate and the cell.
-        block: how many steps the sensitivities are carried over at once, [R7]; with 1, step after
-            step by the recursion itself, [R5] and [R6]. Either way the answer is exact.
+        block: how many steps the sensitivities are carried over at once, [S7]; with 1, step after
+            step by the recursion itself, [S5] and [S6]. Either way the answer is exact.
 
     Returns:
         outputs [T, B, H] ([T, H] unbatched), and the final state with its sensitivities to the
@@ -141,12 +141,12 @@ def _over_block(of_block: LSTMState, entered: Sensitivities) -> Sensitivities:
 
     def after(of_parameters: LSTMParams, of_state: LSTMState) -> ByArgument:
         def carried(S_h: Array, S_c: Array) -> Array:
-            return S_h @ of_state.hidden.T + S_c @ of_state.cell.T  # [R7]
+            return S_h @ of_state.hidden.T + S_c @ of_state.cell.T  # [S7]
 
         by_params, initial_state = jax.tree.map(carried, entered.hidden, entered.cell)
         by_params = jax.tree.map(
             lambda S, V: S + jnp.moveaxis(V, 0, -1), by_params, of_parameters
-        )  # [R7]
+        )  # [S7]
         return ByArgument(by_params, initial_state)
 
     return Sensitivities(after(*of_block.hidden), after(*of_block.cell))

@@ -161,7 +161,7 @@ def generic_entries() -> Iterable[Entry]:
             printed=every(printed),
             truth=every(lambda q, A, name=name: by(q, name, A)),
             line=line,
-            used_by=("D1", "D2", "D3", "D4") if number == "7" else ("D5", "D6"),
+            used_by=("D1", "D2", "D3", "D4", "T2") if number == "7" else ("D5", "D6", "T3"),
         )
     nine = {
         (1, NINE_0, "holds"): lambda q, A: by(q, "h", A),
@@ -262,9 +262,9 @@ def gate_entries() -> Iterable[Entry]:
             yield entry(
                 number, text, printed=partial(_over, pairs, printed), truth=truth, line=line
             )
-        used_by = {"10": "B4", "11": "B5", "12": "B6", "13": "B7"}[number]
+        used_by = {"10": "B4", "11": "B5", "12": "B6", "13": "B7"}[number], "T1"
         printed = partial(_over, pairs, gate_by)
-        yield entry(number, statement, printed=printed, truth=truth, used_by=(used_by,))
+        yield entry(number, statement, printed=printed, truth=truth, used_by=used_by)
 
 
 def _output_for_gate_entries(pairs: list[tuple[str, str]]) -> Iterable[Entry]:

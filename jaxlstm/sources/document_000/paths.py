@@ -35,6 +35,7 @@ def form_entries() -> Iterable[Entry]:
             truth=lambda q: by(q, "h", ALL),
             verdict="typographical",
             note="Prints h_{t-1}/dA without its d; announced as the form of dL_t/dA, of dh_t/dA.",
+            used_by=("S6",),
         )
     yield entry(
         "ds_t/dA",
@@ -46,6 +47,7 @@ def form_entries() -> Iterable[Entry]:
         truth=lambda q: by(q, "s", ALL),
         verdict="supplied",
         note="With dh_t/dA by (26), from zero on: nothing else is wanted from t - 1 to t.",
+        used_by=("S5",),
     )
 
 
