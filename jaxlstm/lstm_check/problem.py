@@ -124,7 +124,7 @@ def with_all_arguments(lstm: Any, activations: Activations) -> Callable[..., Out
     def run(params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any) -> Outputs:
         options = _options(activations, lengths, resets)
         returned = lstm(params, inputs, initial_state, **options)
-        if type(returned) is not tuple or [type(one) for one in returned[1:]] != [LSTMState]:
+        if not (isinstance(returned, tuple) and list(map(type, returned))[1:] == [LSTMState]):
             raise TypeError(f"expected (outputs, LSTMState), got {_told(returned)}")
         return Outputs(*returned)
 
