@@ -32,6 +32,7 @@ from jaxlstm.cli.arguments import (
     write_json,
 )
 from jaxlstm.gradient_check import GradientReport
+from jaxlstm.gradient_check.agreement import Agreement
 from jaxlstm.gradient_check.call import make_point
 from jaxlstm.gradient_check.display import tables
 from jaxlstm.gradient_check.modes import reverse
@@ -42,6 +43,7 @@ from jaxlstm.lstm_check import (
     Problem,
     check_lstm,
     draw_problem,
+    lstm_agreement,
 )
 from jaxlstm.types import Activations
 from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
@@ -58,7 +60,19 @@ LEGEND = (
 )
 EXAMPLE = """example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json;
 of your own gradient: jaxlstm check --candidate my_module:my_lstm --plot where.png"""
-OTHER_STAGES = ("forward", "second order", "jit", "vmap", "again", "witnesses", "explained", "cost")
+OTHER_STAGES = (
+    "forward",
+    "second order",
+    "jit",
+    "vmap",
+    "again",
+    "witnesses",
+    "explained",
+    "cost",
+    "vote",
+)
+VOTED_ON = 2
+"""Sequences on which all derivations vote: RTRL's sensitivities take memory for each."""
 
 
 def add_parser(commands: Any) -> None:
@@ -127,18 +141,22 @@ def run(options: argparse.Namespace) -> int:
         progress("time and memory")
         dtype = "float32" if "float32" in config.dtypes else config.dtypes[0]
         costs = {} if report.mismatches else _costs(problem, dtype, name)
+        progress("derivations")
+        agreement = None if report.mismatches else _agreement(config, candidate, name)
+    passed = report.passed and (agreement is None or agreement.odd == ())
     if plot:
         plot(report)
     if options.json:
-        write_json(options.json, _as_json(report, costs, dtype, config))
+        write_json(options.json, _as_json(report, agreement, costs, dtype, config))
     console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config)}", justify="center")
-    _print(console, report, costs, dtype)
-    return 0 if report.passed else 1
+    _print(console, report, agreement, costs, dtype)
+    return 0 if passed else 1
 
 
 def _print(
     console: Console,
     report: GradientReport,
+    agreement: Agreement | None,
     costs: dict[str, Cost],
     dtype: str,
 ) -> None:
@@ -147,6 +165,8 @@ def _print(
         console.print(one)
     if any(isinstance(one, Table) for one in shown):
         console.print(LEGEND, style="dim")
+    if agreement:
+        console.print(_agreement_table(agreement))
     if costs:
         console.print(_cost_table(costs, dtype))
     colour = "green" if report.passed else "red"
@@ -211,6 +231,27 @@ def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
         return measure_costs(gradients, point.floats, point.others, point.cotangents)
 
 
+def _agreement(config: CheckConfig, candidate: Any, name: str) -> Agreement | None:
+    """The vote of all derivations, on two sequences at most; of a text there is none."""
+    if config.text:
+        return None
+    few = dataclasses.replace(config, batch=min(config.batch, VOTED_ON))
+    return lstm_agreement(draw_problem(few, candidate), few, candidate=name)
+
+
+def _agreement_table(agreement: Agreement) -> Table:
+    title = "Derivations by parameters and initial state: differences in units of rounding"
+    table = Table(title=title, caption=agreement.vote(), box=SIMPLE_HEAD)
+    table.add_column("")
+    for number in range(1, 1 + len(agreement.names)):
+        table.add_column(str(number), justify="right")
+    for number, (name, row) in enumerate(
+        zip(agreement.names, agreement.ratios, strict=True), start=1
+    ):
+        table.add_row(f"{number} {escape(name)}", *(f"{ratio:.2g}" for ratio in row))
+    return table
+
+
 def _cost_table(costs: dict[str, Cost], dtype: str) -> Table:
     table = Table(title=f"Cost of the whole gradient, {dtype}, runs in turn", box=SIMPLE_HEAD)
     for heading in ("", "median time", "temporary memory", "compile time"):
@@ -239,12 +280,17 @@ def _ratios(costs: dict[str, Cost]) -> dict[str, float]:
 
 
 def _as_json(
-    report: GradientReport, costs: dict[str, Cost], dtype: str, config: CheckConfig
+    report: GradientReport,
+    agreement: Agreement | None,
+    costs: dict[str, Cost],
+    dtype: str,
+    config: CheckConfig,
 ) -> dict[str, Any]:
     by_name = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
     text = None if config.text is None else str(config.text)
     return {
         **report.to_json(),
+        "agreement": agreement and agreement.to_json(),
         "cost": {"dtype": dtype, "gradients": by_name, **(_ratios(costs) if costs else {})},
         "config": dataclasses.asdict(config) | {"text": text},
         "versions": {

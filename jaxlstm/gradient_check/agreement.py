@@ -59,10 +59,13 @@ class Agreement:
             f"{name:>{width}} " + " ".join(f"{ratio:8.2g}" for ratio in row)
             for name, row in zip(self.names, self.ratios, strict=True)
         ]
-        vote = {None: "no majority", (): "all agree"}
-        words = vote.get(self.odd) or f"out-voted: {', '.join(self.odd or ())}"
-        said = [f"{name} raised {words}" for name, words in self.raised.items()]
-        return "\n".join([*rows, words, *said])
+        return "\n".join([*rows, self.vote()])
+
+    def vote(self) -> str:
+        """Who is out-voted, and who raised, in words."""
+        outcomes = {None: "no majority", (): "all agree"}
+        words = outcomes.get(self.odd) or f"out-voted: {', '.join(self.odd or ())}"
+        return "\n".join([words, *(f"{name} raised {said}" for name, said in self.raised.items())])
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -1,5 +1,6 @@
 """The LSTM under gradient_check: what is drawn, what is compared, what is likely to be wrong."""
 
+from jaxlstm.lstm_check.agreement import lstm_agreement
 from jaxlstm.lstm_check.backward_step import check_lstm_backward_step
 from jaxlstm.lstm_check.catalogue import lstm_catalogue
 from jaxlstm.lstm_check.check import AUTODIFF, HAND_WRITTEN, check_lstm
@@ -14,5 +15,6 @@ __all__ = [
     "check_lstm_backward_step",
     "draw_problem",
     "gate_blocks",
+    "lstm_agreement",
     "lstm_catalogue",
 ]

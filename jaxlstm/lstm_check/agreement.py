@@ -41,6 +41,11 @@ def lstm_agreement(
         problem: as drawn by ``draw_problem`` for random inputs, not for a text.
         config: the same.
         candidate: what to call the derivation under test.
+
+    >>> from jaxlstm.lstm_check import CheckConfig, draw_problem, lstm_agreement
+    >>> config = CheckConfig(4, 2, 2, 3)
+    >>> lstm_agreement(draw_problem(config), config).odd
+    ()
     """
     params, inputs, state, lengths, resets = problem.args
     by_hand = with_all_arguments(sequence.lstm, config.activations)
@@ -62,7 +67,9 @@ def lstm_agreement(
     )
 
 
-def by_rtrl(activations: Activations, inputs: ndarray, lengths: ndarray, resets: ndarray) -> Method:
+def by_rtrl(
+    activations: Activations, inputs: ndarray, lengths: ndarray | None, resets: ndarray | None
+) -> Method:
     """Real-time recurrent learning along the directions."""
 
     def method(point: Point, directions: list[list[ndarray]]) -> tuple[ndarray, ndarray]:
@@ -82,7 +89,8 @@ def by_rtrl(activations: Activations, inputs: ndarray, lengths: ndarray, resets:
 def _gradient(activations: Activations, args: Any, cotangents: Outputs) -> ByArgument:
     """The sensitivities of every step and of the final state, each times its cotangent."""
     params, inputs, state, lengths, resets = args
-    valid = jnp.arange(len(inputs))[:, None] < lengths
+    T, B, _ = inputs.shape
+    valid = jnp.arange(T)[:, None] < (jnp.full(B, T) if lengths is None else lengths.astype(int))
 
     def body(before: tuple[RTRLState, ByArgument], step_t: Any) -> Any:
         (carry, gradient), (x_t, valid_t, reset_t, d_h_t) = before, step_t
