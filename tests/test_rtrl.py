@@ -21,6 +21,8 @@ from drawing import (
     run,
 )
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from reference_numpy import lstm_numpy
 
 from jaxlstm import Activations, LSTMParams, LSTMState, lstm_autodiff
@@ -514,3 +516,38 @@ BAD = [
 def test_bad_input_gets_a_sentence(kind, call, sentence):
     with pytest.raises(kind, match="^" + re.escape(sentence)):
         call()
+
+
+def summed_contributions(gradient: Any, params: LSTMParams, inputs: Any, targets: Any) -> Any:
+    contributions = gradient(squares, params, inputs, targets)[1]
+    return jax.tree.map(lambda leaf: leaf.sum(0), contributions)
+
+
+def squares(h_t: jax.Array, target_t: jax.Array) -> jax.Array:
+    return (h_t.sum(-1) - target_t) ** 2
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize(
+    "gradient",
+    [online_gradients, partial(truncated_gradients, window=5)],
+    ids=["online", "truncated"],
+)
+def test_gradients_within_shard_map(gradient, check_vma):
+    """Each shard's own contributions, summed over the shards, are those of the whole batch."""
+    params, inputs, *_ = draw(24, 5, 8, 2, 3, jnp.float64, masks=False)
+    targets = jnp.cos(jnp.arange(40.0)).reshape(5, 8)
+    split = P(None, "data")
+
+    def of_all(params: LSTMParams, inputs: Any, targets: Any) -> Any:
+        return jax.lax.psum(summed_contributions(gradient, params, inputs, targets), "data")
+
+    sharded = jax.shard_map(
+        of_all,
+        mesh=jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)),
+        in_specs=(P(), split, split),
+        out_specs=P(),
+        check_vma=check_vma,
+    )
+    truth = summed_contributions(gradient, params, inputs, targets)
+    assert_close(jax.jit(sharded)(params, inputs, targets), truth, 1e-13)

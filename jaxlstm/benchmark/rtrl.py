@@ -23,6 +23,7 @@ from jaxlstm.sequence import lstm, lstm_autodiff
 from jaxlstm.types import LSTMParams
 
 RTRL = "RTRL"
+STEPS = "RTRL step by step"
 PRODUCTS = "its two products alone"
 BPTT = "BPTT"
 
@@ -65,11 +66,17 @@ def estimator_costs(
 
 
 def sensitivity_costs(drawn: Drawn, rounds: int) -> dict[str, Cost]:
-    """Of dh_T/dA for every parameter A: by RTRL, by forward mode; and its two products alone."""
+    """Of dh_T/dA for every parameter A: by RTRL and by JAX's modes; and two products a step."""
+
+    def last(params: LSTMParams, inputs: Array) -> Array:
+        return lstm_autodiff(params, inputs)[1].hidden
+
     functions = {
-        RTRL: lambda params, inputs: rtrl(params, inputs)[1].sensitivities.hidden.params,
-        "jax.jacfwd": jax.jacfwd(lambda params, inputs: lstm_autodiff(params, inputs)[1].hidden),
+        RTRL: lambda *drawn: rtrl(*drawn)[1].sensitivities.hidden.params,
+        STEPS: lambda *drawn: rtrl(*drawn, block=1)[1].sensitivities.hidden.params,
         PRODUCTS: _two_products,
+        "jax.jacfwd": jax.jacfwd(last),
+        "jax.jacrev": jax.jacrev(last),
     }
     return measure_costs(functions, drawn.params, drawn.inputs, rounds=rounds)
 

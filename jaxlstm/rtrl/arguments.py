@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxlstm.placement import vary_together
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 from jaxlstm.validation import check_sequence
 
@@ -52,12 +53,16 @@ def arguments_of_sequence(
     resets: Any,
     activations: Activations,
 ) -> Arguments:
-    """Checks the arguments as ``lstm`` does; the initial state is zeros if None."""
+    """Checks the arguments as ``lstm`` does; the initial state is zeros if None.
+
+    Inside ``shard_map`` they vary over the mesh axes that any of them varies over.
+    """
     check_sequence(params, inputs, state, lengths, resets, activations)
     if state is None:
         zeros = jnp.zeros((*inputs.shape[1:-1], len(params.recurrent_kernel)), inputs.dtype)
         state = LSTMState(zeros, zeros)
-    return jax.tree.map(jnp.asarray, Arguments(params, inputs, state, lengths, resets))
+    arguments = Arguments(params, inputs, state, lengths, resets)
+    return vary_together(jax.tree.map(jnp.asarray, arguments))
 
 
 def check_targets(targets: Any, time: int) -> None:

@@ -37,6 +37,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxlstm.cell import gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives
+from jaxlstm.placement import vary_together
 from jaxlstm.rtrl.arguments import keep
 from jaxlstm.rtrl.entries import Entries, entries_of
 from jaxlstm.types import Activations, LSTMParams, LSTMState
@@ -214,7 +215,7 @@ def _init_of_one(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRL
     )
     hidden = ByArgument(by_params, LSTMState(hidden=one, cell=zeros))
     cell = ByArgument(by_params, LSTMState(hidden=zeros, cell=one))
-    return RTRLState(state, Sensitivities(hidden, cell))
+    return vary_together(RTRLState(state, Sensitivities(hidden, cell)))
 
 
 def _step_of_one(
