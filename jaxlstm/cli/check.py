@@ -242,9 +242,9 @@ def _agreement(config: CheckConfig, candidate: Any, name: str) -> Agreement | No
 def _agreement_table(agreement: Agreement) -> Table:
     title = "Derivations by parameters and initial state: differences in units of rounding"
     table = Table(title=title, caption=agreement.vote(), box=SIMPLE_HEAD)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for number in range(1, 1 + len(agreement.names)):
-        table.add_column(str(number), justify="right")
+        table.add_column(str(number), justify="right", no_wrap=True)
     for number, (name, row) in enumerate(
         zip(agreement.names, agreement.ratios, strict=True), start=1
     ):
