@@ -1,0 +1,47 @@
+"""What the tests of RTRL share: problems run step by step, compiled once."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from drawing import (
+    Problem,
+)
+
+from jaxlstm.rtrl import (
+    RTRLState,
+    init_rtrl,
+    rtrl_step,
+)
+
+
+@cache
+def compiled(f: Any, *arguments: Any) -> Any:
+    return jax.jit(lambda problem: f(problem, *arguments))
+
+
+def leaves(tree: Any) -> list[jax.Array]:
+    return jax.tree.leaves(tree)
+
+
+def past_length(problem: Problem) -> jax.Array:
+    """Which steps are padding, in a batch or not."""
+    steps = jnp.arange(len(problem.inputs), dtype=jnp.int32).reshape(
+        -1, *(1,) * problem.lengths.ndim
+    )
+    return steps >= problem.lengths
+
+
+def stepwise(problem: Problem, estimator: str) -> RTRLState:
+    """The final carry of a scan of one's own."""
+    params, inputs, state, _, resets, _ = problem
+    valid = ~past_length(problem)
+
+    def body(carry: RTRLState, step_t: Any) -> tuple[RTRLState, None]:
+        x_t, valid_t, reset_t = step_t
+        masks = {"valid_t": valid_t, "reset_t": reset_t}
+        return rtrl_step(params, carry, x_t, **masks, estimator=estimator), None
+
+    carry = init_rtrl(params, state, estimator=estimator)
+    return jax.lax.scan(body, carry, (inputs, valid, resets))[0]
