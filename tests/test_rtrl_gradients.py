@@ -13,6 +13,7 @@ from drawing import (
     TANH,
     Problem,
     assert_close,
+    assert_same_bits,
     draw,
     one_sequence,
     run,
