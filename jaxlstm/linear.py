@@ -24,7 +24,7 @@ def linear(
     push: Callable[[Any, Any], Any], pull: Callable[[Any, Any], Any], residuals: Any, tangents: Any
 ) -> Any:
     """``push(residuals, tangents)``, linear in the tangents, with ``pull`` for its transpose."""
-    leaves, treedef = jax.tree.flatten(residuals)
+    leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, residuals))
     linear_leaves, linear_treedef = jax.tree.flatten(tangents)
     result_treedef = None
 

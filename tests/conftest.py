@@ -34,9 +34,16 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_compiled_stays():
+    """A process may map so many pieces of memory; every compiled program takes some of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def compiled_as_for_users():
-    """What the module compiles is optimized: rounding is its subject."""
+    """What the module compiles is optimized: rounding is its subject, or it runs long."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -11,6 +11,8 @@ from mutants.scores import NOTICEABLE, OTHERS, SHAPES, check, off_by, problem, s
 
 from jaxlstm.gradient_check import check_gradients
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+
 KNOWN = (*COMMON, *DOCUMENTS)
 ALL = (*KNOWN, *HELD_APART)
 
