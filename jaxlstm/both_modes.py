@@ -21,14 +21,14 @@ try:
 except (ImportError, AttributeError):
     linear = None
 
-Push = Callable[[Any, Any, Any], Any]
+Rule = Callable[[Any, Any, Any], Any]
 
 
 def differentiated_by_hand(
     values: Callable[..., Any],
     forward: Callable[..., Any],
-    push: Push,
-    pull: Push,
+    push: Rule,
+    pull: Rule,
     *,
     linear: Callable[..., Any] | None = linear,
 ) -> Callable[..., Any]:
@@ -37,7 +37,8 @@ def differentiated_by_hand(
     All take a static argument first.
 
     Args:
-        values: ``values(static, others, *args)``, where ``args`` are floating pytrees.
+        values: ``values(static, others, *args)``, where ``args`` are floating pytrees; ``others``,
+            arrays that are no numbers to differentiate by, have neither tangents nor cotangents.
         forward: the values and residuals, ``forward(static, others, *args)``.
         push: the tangents of the values, ``push(static, residuals, tangents of args)``.
         pull: the cotangents of args, ``pull(static, residuals, cotangents of the values)``: the

@@ -250,7 +250,7 @@ def _values(
 
 
 class _Residuals(NamedTuple):
-    """What the backward pass needs: the arguments, and every step's state and gates [T, B, H]."""
+    """What tangents and cotangents need: the arguments, each step's state and gates [T, B, H]."""
 
     masks: _Masks
     params: LSTMParams

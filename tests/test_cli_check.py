@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jaxlstm.cli import check, main
+from jaxlstm.gradient_check.agreement import Agreement
 
 SIZES = ["--time", "5", "--batch", "3", "--features", "2", "--hidden", "4"]
 COMPARISON_FIELDS = {
@@ -48,6 +50,9 @@ def test_json_on_standard_output_holds_every_comparison(capsys):
     assert sum(row[0] == ratio for row in rows) == 3 * 4 * (6 + 3 * 4 + 5)
     assert result["config"]["hidden"] == 4
     assert set(result["versions"]) >= {"jaxlstm", "jax", "jaxlib", "python"}
+    vote = result["agreement"]
+    assert {"RTRL", "hand-written tangents", "hand-written VJP"} < set(vote["names"])
+    assert (len(vote["names"]), vote["odd"], vote["raised"]) == (6, [], {})
     costs = result["cost"]["gradients"]
     assert all(cost["median_seconds"] > 0 < cost["temporary_bytes"] for cost in costs.values())
 
@@ -223,3 +228,26 @@ def test_help_shows_an_example(capsys):
         main(["check", "--help"])
     assert stopped.value.code == 0
     assert "example: jaxlstm check" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("raised", "agreed", "code"),
+    [
+        ({"RTRL": "MemoryError: its sensitivities would take 900 MB"}, True, 0),
+        ({"RTRL": "TypeError: [bold] is missing"}, True, 1),
+        ({}, False, 1),
+    ],
+)
+def test_a_vote_that_is_not_unanimous_fails(capsys, tmp_path, monkeypatch, raised, agreed, code):
+    ratios = np.array([[0.0, 1.0], [1.0, 0.0]])
+    groups = (("a", "b"),) if agreed else (("a",), ("b",))
+    vote = Agreement(("a", "b"), ratios, groups, raised)
+    monkeypatch.setattr(check, "lstm_agreement", lambda *_, **__: vote)
+    path = tmp_path / "found.json"
+    assert main(["check", *SIZES, "--dtype", "float32", "--json", str(path)]) == code
+    found = json.loads(path.read_text())
+    assert found["passed"] is (code == 0)
+    assert found["agreement"]["raised"] == raised
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("FAILED: the derivations do not agree." in printed) == (code == 1)
+    assert all(words in printed for words in raised.values())

@@ -364,3 +364,21 @@ def test_gradients_within_shard_map(gradient, check_vma):
     )
     truth = summed_contributions(gradient, params, inputs, targets)
     assert_close(jax.jit(sharded)(params, inputs, targets), truth, 1e-13)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_traced_length_beyond_the_end_is_clipped(block):
+    params, inputs, *_ = draw(25, 7, 2, 3, 4, jnp.float64, masks=False)
+    run_to = jax.jit(lambda lengths: rtrl(params, inputs, lengths=lengths, block=block))
+    assert_close(run_to(jnp.array([100, 7])), run_to(jnp.array([7, 7])), 1e-15)
+
+
+def test_a_traced_length_beyond_the_end_is_clipped_for_windows():
+    params, inputs, *_ = draw(26, 7, 2, 3, 4, jnp.float64, masks=False)
+    targets = jnp.ones((7, 2))
+
+    @jax.jit
+    def of_lengths(lengths: jax.Array) -> Any:
+        return truncated_gradients(squares, params, inputs, targets, window=4, lengths=lengths)
+
+    assert_close(of_lengths(jnp.array([100, 7])), of_lengths(jnp.array([7, 7])), 1e-15)

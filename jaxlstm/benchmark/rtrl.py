@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from jaxlstm.benchmark.cost import Cost, measure_costs
 from jaxlstm.initializers import init_params, init_state
@@ -92,8 +92,7 @@ def costs_at_every_step(drawn: Drawn, rounds: int) -> dict[str, Cost]:
 
 def run_stream(drawn: Drawn, steps: int, carry: RTRLState, seed: int) -> tuple[RTRLState, Array]:
     """Some more steps of a stream of random inputs, and the largest magnitude in dh/dA."""
-    run = _stream(steps)
-    carry = run(drawn.params, carry, jax.random.key(seed))
+    carry = _stream(drawn.params, carry, jax.random.key(seed), steps)
     return carry, _largest(carry.sensitivities.hidden.params)
 
 
@@ -103,17 +102,15 @@ def first_carry(drawn: Drawn) -> RTRLState:
     return init_rtrl(drawn.params, init_state(H, batch_size=B, dtype=drawn.inputs.dtype))
 
 
-def _stream(steps: int) -> Callable[..., RTRLState]:
-    def run(params: LSTMParams, carry: RTRLState, key: Array) -> RTRLState:
-        shape = (*carry.state.hidden.shape[:-1], params.input_kernel.shape[0])
+@jax.jit
+def _stream(params: LSTMParams, carry: RTRLState, key: Array, steps: ArrayLike) -> RTRLState:
+    shape = (*carry.state.hidden.shape[:-1], params.input_kernel.shape[0])
 
-        def body(t: Array, carry: RTRLState) -> RTRLState:
-            x_t = jax.random.normal(jax.random.fold_in(key, t), shape, params.bias.dtype)
-            return rtrl_step(params, carry, x_t)
+    def body(t: Array, carry: RTRLState) -> RTRLState:
+        x_t = jax.random.normal(jax.random.fold_in(key, t), shape, params.bias.dtype)
+        return rtrl_step(params, carry, x_t)
 
-        return jax.lax.fori_loop(0, steps, body, carry)
-
-    return jax.jit(run)
+    return jax.lax.fori_loop(0, steps, body, carry)
 
 
 def _largest(tree: Any) -> Array:

@@ -55,12 +55,15 @@ def arguments_of_sequence(
 ) -> Arguments:
     """Checks the arguments as ``lstm`` does; the initial state is zeros if None.
 
+    Lengths are clipped to 0..T, for a window may reach past T.
     Inside ``shard_map`` they vary over the mesh axes that any of them varies over.
     """
     check_sequence(params, inputs, state, lengths, resets, activations)
     if state is None:
         zeros = jnp.zeros((*inputs.shape[1:-1], len(params.recurrent_kernel)), inputs.dtype)
         state = LSTMState(zeros, zeros)
+    if lengths is not None:
+        lengths = jnp.clip(jnp.asarray(lengths).astype(int), 0, len(inputs))
     arguments = Arguments(params, inputs, state, lengths, resets)
     return vary_together(jax.tree.map(jnp.asarray, arguments))
 

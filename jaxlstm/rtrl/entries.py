@@ -6,8 +6,9 @@
 ``snap1``
     SnAp-1 (Menick et al., 2020, "A practical sparse approximation for real time recurrent
     learning"): a unit's sensitivity to its own columns of the parameters alone, and of the two
-    H x H matrices the diagonals. A leaf has the size of its argument for each sequence,
-    [B, ..., 4, H], and all is pointwise.
+    H x H matrices the diagonals. A unit is its hidden and cell state together: dc_t by the output
+    gate's own column, zero within one step, is carried too. A leaf has the size of its argument
+    for each sequence, [B, ..., 4, H], and all is pointwise.
 
 ``cell``
     The same entries without any path through the recurrent kernel: what is carried is the cell

@@ -13,8 +13,8 @@ last axis, a sensitivity to one number is a row vector, and with the six diagona
     dh_t/dA = dh_{t-1}/dA K_h + dc_t/dA * dh/dc + V_h                                       [S6]
 
 [S5] and [S6] are one product with an H x H matrix each, over all parameters at once. A unit's
-pre-activations take their own columns of the parameters alone, so V is diagonal in the unit and is
-added where it lies, within the pass over memory that [S5] and [S6] make anyway.
+pre-activations take their own columns of the parameters alone, so V is diagonal in the unit; under
+jit the compiler adds it within the pass over memory that [S5] and [S6] make anyway.
 
 Put [S5] into [S6] and it is the recursion of document 000, (26) and (30):
 

@@ -72,7 +72,7 @@ def truncated_gradients(
     targets = jax.tree.map(jnp.asarray, targets)
     T, batch = len(inputs), inputs.shape[1:-1]
     check_targets(targets, T)
-    lengths = jnp.full(batch, T) if lengths is None else lengths.astype(int)
+    lengths = jnp.full(batch, T) if lengths is None else lengths
 
     def loss(params: LSTMParams, state: LSTMState, left: Array, steps: tuple) -> tuple[Array, Any]:
         xs, ys, resets = steps

@@ -37,7 +37,8 @@ def rtrl(
 ) -> tuple[Array, RTRLState]:
     """The LSTM over a sequence, with the exact sensitivities of its final state.
 
-    No memory but that of inputs and outputs grows with T.
+    Beside inputs and outputs, and copies of the inputs where lengths are given or ``block`` does
+    not divide T, no memory grows with T.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
@@ -103,7 +104,7 @@ def _by_blocks(
 ) -> tuple[Float[Array, "T *B H"], RTRLState]:
     params, inputs, state, lengths, resets = arguments
     T, batch = len(inputs), inputs.shape[1:-1]
-    lengths = jnp.full(batch, T) if lengths is None else lengths.astype(int)
+    lengths = jnp.full(batch, T) if lengths is None else lengths
     of_one = partial(_block_of_one, activations, params)
     of_each = jax.vmap(of_one, (0, 1, 0, 1), (0, 1)) if batch else of_one
 
