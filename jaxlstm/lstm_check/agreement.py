@@ -25,7 +25,7 @@ from jaxlstm.lstm_check.problem import CheckConfig, Outputs, Problem, with_all_a
 from jaxlstm.rtrl import ByArgument, RTRLState, init_rtrl, rtrl_step
 from jaxlstm.types import Activations
 
-LARGEST = 2**28
+LARGEST = 2**25
 """Bytes of sensitivities up to which RTRL is among the derivations."""
 
 
