@@ -50,8 +50,8 @@ from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
 
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
-what rounding alone does; half a minute to a minute at the default sizes. Exit code 0 where all agree, 1
-where one does not, 2 on bad input."""
+what rounding alone does; up to a minute at the default sizes. Exit code 0 where all agree, 1 where
+one does not, 2 on bad input."""
 LEGEND = (
     "Relative errors of each argument's worst part; ratio: in units of what rounding alone does. "
     "Second: the second order. Jit, vmap, again: against eager, a loop, a first run. Diff.: "
