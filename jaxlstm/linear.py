@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jax.typing import ArrayLike
 
-Leaves = Callable[[Sequence[Array], Sequence[Array]], list[Array]]
+Leaves = Callable[[Sequence[ArrayLike], Sequence[ArrayLike]], list[Array]]
 
 
 def linear(
@@ -28,13 +29,13 @@ def linear(
     linear_leaves, linear_treedef = jax.tree.flatten(tangents)
     result_treedef = None
 
-    def push_leaves(leaves: Sequence[Array], linear_leaves: Sequence[Array]) -> list[Array]:
+    def push_leaves(leaves: Sequence[ArrayLike], linear_leaves: Sequence[ArrayLike]) -> list[Array]:
         nonlocal result_treedef
         result = push(treedef.unflatten(leaves), linear_treedef.unflatten(linear_leaves))
         flat, result_treedef = jax.tree.flatten(result)
         return flat
 
-    def pull_leaves(leaves: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+    def pull_leaves(leaves: Sequence[ArrayLike], cotangents: Sequence[ArrayLike]) -> list[Array]:
         assert result_treedef is not None
         found = pull(treedef.unflatten(leaves), result_treedef.unflatten(cotangents))
         return jax.tree.leaves(found)
@@ -45,13 +46,13 @@ def linear(
 
 
 def _bind(
-    push: Leaves, pull: Leaves, residuals: Sequence[Array], tangents: Sequence[Array]
+    push: Leaves, pull: Leaves, residuals: Sequence[ArrayLike], tangents: Sequence[ArrayLike]
 ) -> list[Array]:
     jaxpr = jax.make_jaxpr(push)(residuals, tangents)
     return linear_p.bind(*residuals, *tangents, jaxpr=jaxpr, pull=pull, residuals=len(residuals))
 
 
-def _evaluate(*args: Array, jaxpr: ClosedJaxpr, **_: Any) -> list[Array]:
+def _evaluate(*args: ArrayLike, jaxpr: ClosedJaxpr, **_: Any) -> list[Array]:
     return jaxpr_as_fun(jaxpr)(*args)
 
 
@@ -70,7 +71,7 @@ def _tangents(
     if not moved:
         return result, along
 
-    def of_residuals(*some: Array) -> list[Array]:
+    def of_residuals(*some: ArrayLike) -> list[Array]:
         args = list(primals)
         for k, leaf in zip(moved, some, strict=True):
             args[k] = leaf
@@ -100,11 +101,11 @@ def _batched(
     over_examples = partial(jax.vmap, axis_size=axis.size, spmd_axis_name=axis.spmd_name)
     shared, linear_dims = list(dims[:residuals]), list(dims[residuals:])
 
-    def push_all(residuals: Sequence[Array], tangents: Sequence[Array]) -> list[Array]:
+    def push_all(residuals: Sequence[ArrayLike], tangents: Sequence[ArrayLike]) -> list[Array]:
         run = over_examples(jaxpr_as_fun(jaxpr), in_axes=tuple(dims))
         return run(*residuals, *tangents)
 
-    def pull_all(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+    def pull_all(residuals: Sequence[ArrayLike], cotangents: Sequence[ArrayLike]) -> list[Array]:
         found = over_examples(pull, in_axes=(shared, 0))(list(residuals), list(cotangents))
         pairs = zip(found, linear_dims, strict=True)
         return [d.sum(0) if dim is None else jnp.moveaxis(d, 0, dim) for d, dim in pairs]
