@@ -5,15 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from drawing import (
-    Problem,
-)
+from drawing import Problem
 
-from jaxlstm.rtrl import (
-    RTRLState,
-    init_rtrl,
-    rtrl_step,
-)
+from jaxlstm.rtrl import RTRLState, init_rtrl, rtrl_step
+
+SMALL = (7, 4, 2, 5)
 
 
 @cache

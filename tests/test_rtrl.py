@@ -19,20 +19,12 @@ from drawing import (
     run,
 )
 from reference_numpy import lstm_numpy
-from stepping import compiled, leaves, past_length, stepwise
+from stepping import SMALL, compiled, leaves, past_length, stepwise
 
 from jaxlstm import Activations, LSTMParams, LSTMState, lstm_autodiff
-from jaxlstm.rtrl import (
-    Sensitivities,
-    init_rtrl,
-    jacobians,
-    rtrl,
-)
+from jaxlstm.rtrl import Sensitivities, init_rtrl, jacobians, rtrl
 
-SMALL = (7, 4, 2, 5)
 LONG = (200, 3, 2, 4)
-ESTIMATES = pytest.mark.parametrize("estimator", ["snap1", "cell"])
-ALL = pytest.mark.parametrize("estimator", ["exact", "snap1", "cell"])
 BLOCKS = pytest.mark.parametrize("block", [1, 3])
 
 
@@ -170,9 +162,6 @@ def test_nothing_before_a_reset_matters(block):
     answer = compiled(by_rtrl, TANH, block)
     assert_same_bits(answer(problem._replace(initial_state=state)), answer(problem))
     assert not any(leaf.any() for leaf in leaves(answer(problem)[1].hidden.initial_state))
-
-
-# The gradient of a loss: L = sum_t (h_t w - y_t)^2.
 
 
 @pytest.mark.parametrize(("block", "few"), [(1, 10), (10, 20)])

@@ -21,7 +21,7 @@ from drawing import (
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-from stepping import compiled, leaves, past_length, stepwise
+from stepping import SMALL, compiled, leaves, past_length, stepwise
 
 from jaxlstm import LSTMParams, LSTMState, lstm_autodiff
 from jaxlstm.cell import cell_step
@@ -36,11 +36,8 @@ from jaxlstm.rtrl import (
     truncated_gradients,
 )
 
-SMALL = (7, 4, 2, 5)
-LONG = (200, 3, 2, 4)
 ESTIMATES = pytest.mark.parametrize("estimator", ["snap1", "cell"])
 ALL = pytest.mark.parametrize("estimator", ["exact", "snap1", "cell"])
-BLOCKS = pytest.mark.parametrize("block", [1, 3])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -233,9 +230,6 @@ def test_no_gradient_passes_the_edge_of_a_window(window):
     assert_close(summed(gradients), truth, 1e-13)
     assert_close((losses, final), compiled(by_bptt)(problem)[::2], 1e-13)
     assert len(gradients.bias) == -(-SMALL[0] // window)
-
-
-# Memory, sizes, errors.
 
 
 def test_gradient_errors():

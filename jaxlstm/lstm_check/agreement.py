@@ -23,6 +23,7 @@ from jaxlstm.gradient_check.witnesses import pairings
 from jaxlstm.lstm_check.check import HAND_WRITTEN
 from jaxlstm.lstm_check.problem import CheckConfig, Outputs, Problem, with_all_arguments
 from jaxlstm.rtrl import ByArgument, RTRLState, init_rtrl, rtrl_step
+from jaxlstm.rtrl.arguments import keep, valid_steps
 from jaxlstm.types import Activations
 
 LARGEST = 2**25
@@ -89,15 +90,14 @@ def by_rtrl(
 def _gradient(activations: Activations, args: Any, cotangents: Outputs) -> ByArgument:
     """The sensitivities of every step and of the final state, each times its cotangent."""
     params, inputs, state, lengths, resets = args
-    T, B, _ = inputs.shape
-    valid = jnp.arange(T)[:, None] < (jnp.full(B, T) if lengths is None else lengths.astype(int))
+    valid = valid_steps(lengths, len(inputs))
 
     def body(before: tuple[RTRLState, ByArgument], step_t: Any) -> Any:
         (carry, gradient), (x_t, valid_t, reset_t, d_h_t) = before, step_t
         carry = rtrl_step(
             params, carry, x_t, valid_t=valid_t, reset_t=reset_t, activations=activations
         )
-        d_h_t = jnp.where(valid_t[:, None], d_h_t, 0)
+        d_h_t = keep(valid_t, d_h_t)
         return (carry, _plus(gradient, _pulled(carry.sensitivities.hidden, d_h_t))), None
 
     zeros = jax.tree.map(jnp.zeros_like, ByArgument(params, state))
