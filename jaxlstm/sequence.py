@@ -12,7 +12,8 @@ reverse scan whose body is [B1] to [B4], then the weight gradients as large prod
     d_b        = sum_t d_z                                                          [B7]
     d_x_t      = d_z U'                                                             [B8]
 
-In forward mode the tangents' scan has the body [T1] to [T3], its products without recursion large:
+In forward mode the tangents' scan has the body [T1] to [T3], all products within it, for what is
+stored of a tangent is stored once for each column of a Jacobian:
 
     dot_z_t = dot_x_t U + x_t dot_U + dot_h_{t-1} W + h_{t-1} dot_W + dot_b         [T1]
     dot_c_t = dot_z_i dc/dz_i + dot_z_f dc/dz_f + dot_z_g dc/dz_g + dot_c_{t-1} f   [T2]
@@ -318,22 +319,21 @@ def _push_forward(
     derivatives = cell_derivatives(gates, entered.cell, states.cell, activations)  # [D1] to [D6]
 
     def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
-        dot_driven_t, derivatives_t, (valid, carried) = step_t
+        dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
         dot_entered = _keep(carried, dot_state)
-        dot_z = dot_driven_t + dot_entered.hidden @ params.recurrent_kernel  # [T1]
+        dot_z = (  # [T1]
+            dot_x_t @ params.input_kernel
+            + x_t @ dot_params.input_kernel
+            + dot_entered.hidden @ params.recurrent_kernel
+            + h_tm1 @ dot_params.recurrent_kernel
+            + dot_params.bias
+        )
         dot_after = LSTMState(*cell_jvp(derivatives_t, dot_z, dot_entered.cell))  # [T2] [T3]
         dot_state = _keep(valid, dot_after, dot_state)
         return dot_state, dot_state.hidden
 
-    dot_driven = (  # [T1], the part without recursion
-        dot_inputs @ params.input_kernel
-        + inputs @ dot_params.input_kernel
-        + entered.hidden @ dot_params.recurrent_kernel
-        + dot_params.bias
-    )
-    dot_final, dot_hidden = jax.lax.scan(
-        tangent_step, dot_initial_state, (dot_driven, derivatives, masks)
-    )
+    steps = (dot_inputs, inputs, entered.hidden, derivatives, masks)
+    dot_final, dot_hidden = jax.lax.scan(tangent_step, dot_initial_state, steps)
     return dot_hidden, dot_final
 
 
