@@ -71,5 +71,5 @@ def init_state(
     if batch_size is not None:
         check_size("batch_size", batch_size)
         shape = (batch_size, hidden_size)
-    zeros = jnp.zeros(shape, check_dtype(dtype))
-    return LSTMState(hidden=zeros, cell=zeros)
+    dtype = check_dtype(dtype)
+    return LSTMState(hidden=jnp.zeros(shape, dtype), cell=jnp.zeros(shape, dtype))

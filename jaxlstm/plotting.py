@@ -1,6 +1,8 @@
 """Every figure; the only file that imports matplotlib."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from jaxlstm.gradient_check import RATIO_LIMIT, GradientReport
 from jaxlstm.gradient_check.display import HeatMap, heat_maps, worst_ratio
@@ -65,3 +68,43 @@ def save_gradient_report(report: GradientReport, destination: str) -> None:
         ValueError: an ending that matplotlib does not know.
     """
     plot_gradient_report(report).savefig(destination, dpi=150)
+
+
+def plot_training(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training and held-out loss in nats a character by step, the gradient's norm below.
+
+    Args:
+        records: the lines of a run's log.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    losses, norms = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    steps = [record["step"] for record in records]
+    losses.plot(steps, [record["loss"] for record in records], color="C0", label="training")
+    measured = [record for record in records if record["held_out"]]
+    losses.plot(
+        [record["step"] for record in measured],
+        [record["held_out"]["nats_per_character"] for record in measured],
+        "o-",
+        color="C1",
+        label="held out",
+    )
+    losses.set_ylabel("nats a character")
+    bits = losses.secondary_yaxis("right", functions=(_nats_to_bits, _bits_to_nats))
+    bits.set_ylabel("bits a character")
+    losses.legend()
+    norms.semilogy(steps, [record["gradient_norm"] for record in records], color="C0")
+    norms.set(xlabel="optimizer step", ylabel="gradient norm")
+    return figure
+
+
+def _nats_to_bits(nats: ArrayLike) -> ArrayLike:
+    return np.asarray(nats) / np.log(2)
+
+
+def _bits_to_nats(bits: ArrayLike) -> ArrayLike:
+    return np.asarray(bits) * np.log(2)
+
+
+def save_training(records: Sequence[Mapping[str, Any]], destination: str) -> None:
+    """Writes ``plot_training`` to a file, in the format that its name ends in."""
+    plot_training(records).savefig(destination, dpi=150)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxlstm import __version__
-from jaxlstm.cli import check, rtrl, sources
+from jaxlstm.cli import check, evaluate, rtrl, sample, sources, train
 from jaxlstm.cli.arguments import BadInputError, Parser
 
 
@@ -17,6 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_parser(commands)
     rtrl.add_parser(commands)
     sources.add_parser(commands)
+    train.add_parser(commands)
+    sample.add_parser(commands)
+    evaluate.add_parser(commands)
     options = parser.parse_args(argv)
     try:
         return options.run(options)

@@ -1,0 +1,314 @@
+"""``jaxlstm train``: a character language model on a text, resumed to the bit."""
+
+import argparse
+import dataclasses
+import json
+import math
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxlstm.cli.arguments import (
+    BadInputError,
+    add_json,
+    add_text,
+    positive,
+    text_named,
+    users_input,
+    writable,
+    write_json,
+)
+from jaxlstm.cli.checkpoints import orbax
+from jaxlstm.cli.plots import plotting
+from jaxlstm.tasks.text import Text
+from jaxlstm.training import (
+    Report,
+    TrainConfig,
+    TrainState,
+    check_streams,
+    init_train_state,
+    is_due,
+    training,
+)
+
+DESCRIPTION = """Train a character language model: LSTMs one on another, their gradient written by
+hand, Adam. Contiguous streams of the text, the recurrent state carried from window to window. With
+--checkpoint the run is saved wherever the held-out loss is measured, and goes on after a kill with
+--resume, to the bit. Ctrl-C saves. Exit code 0; 1 where the loss is no longer finite; 2 on bad
+input; 130 after Ctrl-C."""
+EXAMPLE = """example: jaxlstm train --text plays.txt --hidden 256 --checkpoint run --plot run.png;
+after a kill: jaxlstm train --text plays.txt --checkpoint run --resume"""
+HELP = {
+    "layers": "LSTMs, one on another",
+    "hidden": "units of each",
+    "embedding": "size of a character's row",
+    "dropout": "share of values dropped between layers and before the readout",
+    "dtype": "of parameters and activations",
+    "batch": "contiguous streams of the text",
+    "window": "characters a step reads of each stream",
+    "steps": "of the optimizer, in all",
+    "learning_rate": "of Adam",
+    "schedule": "of the rate: cosine or constant",
+    "warmup": "steps over which the rate rises",
+    "weight_decay": "of AdamW",
+    "clip": "largest global norm of a gradient; 0: none",
+    "held_out": "last share of the text, not trained on",
+    "evaluate_every": "steps between two measurements on it, each with a checkpoint",
+    "seed": "of all draws",
+    "gradient": "by hand or by autodiff",
+}
+
+
+class Start(NamedTuple):
+    """Where a run starts: from nothing, or from a checkpoint."""
+
+    config: TrainConfig
+    state: TrainState
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "train",
+        help="train a character language model on a text",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+    )
+    add_text(parser, required=True)
+    for field in dataclasses.fields(TrainConfig):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            metavar=field.name.upper(),
+            help=f"{HELP[field.name]} (default {field.default})",
+        )
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder of the checkpoints")
+    parser.add_argument(
+        "--keep", type=positive, default=3, metavar="N", help="last checkpoints kept (default 3)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint, or from --step"
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint to resume from")
+    parser.add_argument(
+        "--log", type=writable, metavar="FILE", help="write every report as a line of JSON"
+    )
+    parser.add_argument(
+        "--plot", type=writable, metavar="FILE", help="draw the losses (extra: plot)"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains, writes what was asked for, and returns the exit code."""
+    fields = (field.name for field in dataclasses.fields(TrainConfig))
+    given = {name: getattr(options, name) for name in fields if getattr(options, name) is not None}
+    if options.plot:
+        plotting(options.plot)
+    with users_input():
+        text = text_named(options)
+        start = _resumed(options, text, given) if options.resume else _fresh(options, text, given)
+        check_streams(start.config, text)
+    with jax.enable_x64(start.config.dtype == "float64"), ExitStack() as stack:
+        save = _saving(options, text, start.config, stack)
+        stop = stack.enter_context(_interrupted())
+        try:
+            return _train(options, text, start, save, stop)
+        except FloatingPointError as error:
+            print(f"jaxlstm train: {error}", file=sys.stderr)
+            return 1
+
+
+def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> Start:
+    """The first state; the checkpoints' folder must hold none yet."""
+    if options.step is not None:
+        raise BadInputError("--step: expected --resume beside it.")
+    saved = options.checkpoint and orbax().steps_saved(options.checkpoint)
+    if saved:
+        raise BadInputError(
+            f"--checkpoint {options.checkpoint}: expected a folder without checkpoints, got one up "
+            f"to step {saved[-1]}; give --resume to go on from it, or another folder."
+        )
+    config = TrainConfig(**given)
+    with jax.enable_x64(config.dtype == "float64"):
+        return Start(config, init_train_state(config, len(text.vocabulary)))
+
+
+def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> Start:
+    """The state of a checkpoint; only the steps in all may differ from its run's."""
+    if options.checkpoint is None:
+        raise BadInputError("--resume: expected --checkpoint DIR beside it.")
+    state, about = orbax().load(options.checkpoint, options.step or "latest")
+    config = dataclasses.replace(about.config, steps=given.get("steps", about.config.steps))
+    for name, value in given.items():
+        if value != getattr(config, name):
+            option = f"--{name.replace('_', '-')}"
+            raise BadInputError(
+                f"{option}: expected {getattr(config, name)} as in {options.checkpoint}, "
+                f"got {value}; a run goes on as it began."
+            )
+    if text.vocabulary != about.vocabulary:
+        counts = f"{len(about.vocabulary)} characters, got another of {len(text.vocabulary)}"
+        raise BadInputError(f"the text: expected the vocabulary of {options.checkpoint}, {counts}.")
+    if orbax().describe(config, text).fingerprint != about.fingerprint:
+        raise BadInputError(f"the text: expected the one that {options.checkpoint} was trained on.")
+    return Start(config, state)
+
+
+def _saving(
+    options: argparse.Namespace, text: Text, config: TrainConfig, stack: ExitStack
+) -> Callable[[TrainState, Report], None]:
+    """What saves a checkpoint, or nothing without a folder for it."""
+    if options.checkpoint is None:
+        return lambda *_: None
+    checkpoints = orbax()
+    about = checkpoints.describe(config, text)
+    manager = stack.enter_context(
+        checkpoints.open_checkpoints(options.checkpoint, keep=options.keep)
+    )
+    for step in manager.all_steps() if options.step else ():
+        if step > options.step:  # what follows the one resumed from is written anew
+            manager.delete(step)
+
+    def save(state: TrainState, report: Report) -> None:
+        held_out = report.held_out and report.held_out.nats_per_character
+        with users_input():
+            checkpoints.save(manager, state, about, held_out)
+
+    return save
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second stops at once."""
+    event = threading.Event()
+
+    def note(number: Any, _: Any) -> None:
+        event.set()
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _train(
+    options: argparse.Namespace,
+    text: Text,
+    start: Start,
+    save: Callable[[TrainState, Report], None],
+    stop: threading.Event,
+) -> int:
+    """Trains, saves, shows and logs; returns the exit code."""
+    config, console, began = start.config, Console(quiet=options.json == "-"), time.monotonic()
+    done = int(start.state.step)
+    records = _records_up_to(options, done)
+    with _progress(config, done) as show, _log(options, records) as write:
+        for state, report in training(config, text, start.state, stop=stop.is_set):
+            records.append(_record(report, time.monotonic() - began))
+            write(records[-1])
+            show(report)
+            if report.held_out:
+                console.print(_told(report), highlight=False, soft_wrap=True)
+            done = report.step
+            if stop.is_set() or is_due(done, config, config.evaluate_every):
+                save(state, report)
+    if options.plot:
+        plotting(options.plot).save_training(records, options.plot)
+    if options.json:
+        described = {"config": dataclasses.asdict(config), "steps_done": done}
+        write_json(options.json, described | (records[-1] if records else {}))
+    if done < config.steps:
+        print(_how_to_go_on(options, done), file=sys.stderr)
+        return 130
+    console.print(f"{done:,} of {config.steps:,} steps done.", highlight=False)
+    return 0
+
+
+def _record(report: Report, seconds: float) -> dict[str, Any]:
+    """A line of the log."""
+    held_out = report.held_out._asdict() if report.held_out else None
+    return report._asdict() | {"held_out": held_out, "seconds": seconds}
+
+
+def _records_up_to(options: argparse.Namespace, step: int) -> list[dict[str, Any]]:
+    """What the log of a resumed run holds of the steps that it does not do again."""
+    if not (options.resume and options.log and Path(options.log).exists()):
+        return []
+    with users_input():
+        lines = Path(options.log).read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines if line.endswith("}")]
+    return [record for record in records if record["step"] <= step]
+
+
+@contextmanager
+def _log(
+    options: argparse.Namespace, records: list[dict[str, Any]]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes records as lines of JSON, after those that stay; nothing without ``--log``."""
+    if options.log is None:
+        yield lambda _: None
+        return
+    with open(options.log, "w", encoding="utf-8") as file:
+
+        def write(record: dict[str, Any]) -> None:
+            print(json.dumps(record), file=file, flush=True)
+
+        for record in records:
+            write(record)
+        yield write
+
+
+@contextmanager
+def _progress(config: TrainConfig, done: int) -> Iterator[Callable[[Report], None]]:
+    """A bar with loss, bits a character, speed and the time left."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("steps", total=config.steps, completed=done, told="compiling")
+
+        def show(report: Report) -> None:
+            progress.update(task, completed=report.step, told=_in_short(report))
+
+        yield show
+
+
+def _in_short(report: Report) -> str:
+    bits = report.loss / math.log(2)
+    speed = f"{report.characters_per_second:,.0f} characters/s"
+    return f"loss {report.loss:.3f} nats, {bits:.3f} bits a character, {speed}"
+
+
+def _told(report: Report) -> str:
+    assert report.held_out is not None
+    nats, bits, _ = report.held_out
+    return f"step {report.step:,}: {_in_short(report)}; held out {nats:.4f} nats, {bits:.4f} bits."
+
+
+def _how_to_go_on(options: argparse.Namespace, done: int) -> str:
+    stopped = f"jaxlstm train: stopped after step {done:,}"
+    if options.checkpoint is None:
+        return f"{stopped}; nothing was saved, for there was no --checkpoint."
+    text = ("--text", str(options.text)) if options.text else ("--corpus", options.corpus)
+    command = shlex.join(
+        ["jaxlstm", "train", *text, "--checkpoint", str(options.checkpoint), "--resume"]
+    )
+    return f"{stopped} and saved; go on with: {command}"

@@ -1,0 +1,81 @@
+"""What a run of training is made of; everything else follows from it and the text."""
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+from jaxlstm.validation import DTYPES, check_size
+
+Gradient = Literal["hand", "autodiff"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The configuration of a character language model and of its training.
+
+    Attributes:
+        layers: LSTMs, one on another.
+        hidden: units of each, H.
+        embedding: size of a character's row, D.
+        dropout: the share of values that is dropped between the layers and before the readout.
+        dtype: of parameters and activations.
+        batch: contiguous streams of the text, B.
+        window: characters that one step reads of each stream, and through which the gradient goes
+            back, T.
+        steps: of the optimizer, in all.
+        learning_rate: of Adam, after ``warmup``.
+        schedule: "cosine" down to a hundredth of the rate at the last step, or "constant".
+        warmup: steps over which the rate rises from 0.
+        weight_decay: of AdamW, on kernels and embedding.
+        clip: the largest global norm of a gradient; 0 for no clipping.
+        held_out: the last share of the text, which is not trained on.
+        evaluate_every: steps between two measurements on it.
+        seed: of all draws.
+        gradient: by "hand" or by JAX's "autodiff".
+
+    Raises:
+        ValueError, TypeError: values out of range, in one sentence.
+
+    >>> TrainConfig(hidden=64).hidden
+    64
+    """
+
+    layers: int = 2
+    hidden: int = 256
+    embedding: int = 64
+    dropout: float = 0.0
+    dtype: str = "float32"
+    batch: int = 32
+    window: int = 64
+    steps: int = 2000
+    learning_rate: float = 2e-3
+    schedule: Schedule = "cosine"
+    warmup: int = 100
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    held_out: float = 0.1
+    evaluate_every: int = 500
+    seed: int = 0
+    gradient: Gradient = "hand"
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden", "embedding", "batch", "window", "steps", "evaluate_every"):
+            check_size(name, getattr(self, name))
+        for name, high in (("dropout", 1.0), ("held_out", 1.0)):
+            _check_range(name, getattr(self, name), high)
+        for name in ("learning_rate", "weight_decay", "clip", "warmup"):
+            _check_range(name, getattr(self, name), float("inf"))
+        _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("schedule", self.schedule, get_args(Schedule))
+        _check_choice("gradient", self.gradient, get_args(Gradient))
+
+
+def _check_range(name: str, value: Any, high: float) -> None:
+    if not 0 <= value < high:
+        below = "" if high == float("inf") else f" and below {high:g}"
+        raise ValueError(f"{name}: expected a number from 0{below}, got {value}.")
+
+
+def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, known))}, got {value!r}.")

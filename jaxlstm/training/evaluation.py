@@ -1,0 +1,72 @@
+"""The loss on text that was not trained on."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+from numpy import ndarray
+
+from jaxlstm.tasks.text import HeldOutWindow, held_out_windows
+from jaxlstm.training.config import TrainConfig
+from jaxlstm.training.model import FUNCTIONS, ModelParams, States, character_losses, init_states
+from jaxlstm.types import at_least_float32
+
+
+class Evaluation(NamedTuple):
+    """The mean cross-entropy of a text's characters, each given those before it.
+
+    Attributes:
+        nats_per_character: natural logarithms.
+        bits_per_character: the same in bits.
+        characters: how many were predicted.
+    """
+
+    nats_per_character: float
+    bits_per_character: float
+    characters: int
+
+
+def evaluate(
+    config: TrainConfig, params: ModelParams, vocabulary: str, points: Int[ndarray, " N"]
+) -> Evaluation:
+    """Predicts every character of a text but the first, in ``config.batch`` streams.
+
+    Each stream starts from the zero state, so its first characters are predicted from few others.
+
+    Args:
+        config: of the run.
+        params: of the model.
+        vocabulary: the characters that the model knows.
+        points: the text's code points [N].
+
+    Raises:
+        ValueError: a text of fewer than two characters, or with characters that are not known.
+    """
+    states, totals = init_states(config, config.batch), []
+    windows = held_out_windows(points, vocabulary, time=config.window, batch=config.batch)
+    for window in windows:
+        total, states = _window_loss(config, params, states, window)
+        totals.append(total)
+    nats = math.fsum(map(float, totals)) / (len(points) - 1)
+    return Evaluation(nats, nats / math.log(2), len(points) - 1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _window_loss(
+    config: TrainConfig, params: ModelParams, states: States, window: HeldOutWindow
+) -> tuple[Float[Array, ""], States]:
+    """The sum of a window's losses, and the states at each stream's length."""
+    losses, states = character_losses(
+        params,
+        window.characters,
+        window.targets,
+        states,
+        lengths=window.lengths,
+        functions=FUNCTIONS[config.gradient],
+    )
+    counted = jnp.arange(config.window)[:, None] < window.lengths
+    losses = losses.astype(at_least_float32(losses.dtype))
+    return jnp.where(counted, losses, 0).sum(), states
