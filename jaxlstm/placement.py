@@ -89,7 +89,7 @@ def zeros_along_batch(inputs: Float[Array, "T B D"], size: int) -> Float[Array, 
 
 
 def place_along_batch(tree: Any, inputs: Float[Array, "T B D"]) -> Any:
-    """On a mesh with Explicit axes, arrays [B, H] sharded along the batch as the inputs are."""
+    """On a mesh with Explicit axes, arrays [B, ...] sharded along the batch as the inputs are."""
     sharding = _along_batch(inputs)
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return tree
@@ -98,4 +98,4 @@ def place_along_batch(tree: Any, inputs: Float[Array, "T B D"]) -> Any:
 
 def _along_batch(inputs: Float[Array, "T B D"]) -> NamedSharding:
     sharding = jax.typeof(inputs).sharding
-    return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[1], None))
+    return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[1]))

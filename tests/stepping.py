@@ -1,5 +1,6 @@
 """What the tests of RTRL share: problems run step by step, compiled once."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,19 @@ def compiled(f: Any, *arguments: Any) -> Any:
 
 def leaves(tree: Any) -> list[jax.Array]:
     return jax.tree.leaves(tree)
+
+
+def compilations(call: Callable[[], Any]) -> list[str]:
+    """The events of tracing and compiling while it runs."""
+    events: list[str] = []
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    call()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    return [event for event in events if "compile" in event]
 
 
 def past_length(problem: Problem) -> jax.Array:

@@ -18,6 +18,8 @@ from drawing import (
     one_sequence,
     run,
 )
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from reference_numpy import lstm_numpy
 from stepping import SMALL, compiled, leaves, past_length, stepwise
 
@@ -164,20 +166,75 @@ def test_nothing_before_a_reset_matters(block):
     assert not any(leaf.any() for leaf in leaves(answer(problem)[1].hidden.initial_state))
 
 
-@pytest.mark.parametrize(("block", "few"), [(1, 10), (10, 20)])
-def test_memory_does_not_grow_with_time(block, few):
-    """Of temporaries; inputs and outputs are the caller's."""
-
-    def temporaries(T: int) -> int:
-        params, inputs, *_ = draw(20, T, 2, 3, 4, jnp.float32, masks=False)
-        compiled = jax.jit(partial(rtrl, block=block)).lower(params, inputs).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert temporaries(10_000) == temporaries(few)
-
-
 def test_snap1_keeps_as_much_as_the_parameters_for_each_sequence():
     problem = draw(21, *SMALL, jnp.float32)
     carry = init_rtrl(problem.params, problem.initial_state, estimator="snap1")
     sizes = [leaf.size for leaf in carry.sensitivities.hidden.params]
     assert sizes == [SMALL[1] * leaf.size for leaf in problem.params]
+
+
+def test_bfloat16_follows_float32():
+    problem = draw(22, *SMALL, jnp.float32)
+    halved = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, problem
+    )
+    ours, truth = (leaves(compiled(by_rtrl, TANH, 3)(each)) for each in (halved, problem))
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in ours)
+    assert_close([leaf.astype(jnp.float32) for leaf in ours], truth, 0.05)
+
+
+def test_within_shard_map():
+    """Every shard's sequences, with the initial state of zeros."""
+    params, inputs, _, lengths, resets, _ = draw(23, 5, 8, 2, 3, jnp.float64)
+    batch, after_time = P("data"), P(None, "data")
+
+    def of_shard(params: LSTMParams, inputs: Any, lengths: Any, resets: Any) -> Any:
+        return rtrl(params, inputs, lengths=lengths, resets=resets, block=3)
+
+    sharded = jax.shard_map(
+        of_shard,
+        mesh=jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)),
+        in_specs=(P(), after_time, batch, after_time),
+        out_specs=(after_time, batch),
+    )
+    arguments = (params, inputs, lengths, resets)
+    assert_close(jax.jit(sharded)(*arguments), of_shard(*arguments), 1e-14)
+
+
+def emptied(name: str) -> Problem:
+    """A problem with B, D or H = 0."""
+    sizes = {"T": 4, "B": 2, "D": 1, "H": 1}
+    problem = draw(24, *(sizes | ({"B": 0} if name == "B" else {})).values(), jnp.float64)
+    (U, W, b), state = problem.params, problem.initial_state
+    if name == "D":
+        return problem._replace(params=LSTMParams(U[:0], W, b), inputs=problem.inputs[..., :0])
+    if name == "H":
+        params = LSTMParams(U[:, :0], W[:0, :0], b[:0])
+        state = jax.tree.map(lambda leaf: leaf[:, :0], state)
+        return problem._replace(params=params, initial_state=state)
+    return problem
+
+
+@pytest.mark.parametrize("name", ["B", "D", "H"])
+@BLOCKS
+def test_no_sequence_no_input_no_unit(name, block):
+    problem = emptied(name)
+    truth = compiled(by_autodiff, TANH, jax.jacrev)(problem)
+    assert_close(leaves(compiled(by_rtrl, TANH, block)(problem)), leaves(truth), 1e-14)
+
+
+@pytest.mark.usefixtures("compiled_as_for_users")
+@pytest.mark.parametrize("options", [{}, {"block": 1}], ids=str)
+def test_memory_does_not_grow_with_time(options):
+    """Of temporaries; inputs and outputs are the caller's. Last, for it compiles as for users."""
+
+    def temporaries(T: int) -> int:
+        params, inputs, state, *masks, _ = draw(20, T, 2, 3, 4, jnp.float32)
+
+        def whole(params: LSTMParams, inputs: Any, state: Any, lengths: Any, resets: Any) -> Any:
+            return rtrl(params, inputs, state, lengths=lengths, resets=resets, **options)
+
+        program = jax.jit(whole).lower(params, inputs, state, *masks).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(10_001) <= temporaries(49)

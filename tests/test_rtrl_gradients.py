@@ -19,9 +19,9 @@ from drawing import (
     run,
 )
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from stepping import SMALL, compiled, leaves, past_length, stepwise
+from stepping import SMALL, compilations, compiled, leaves, past_length, stepwise
 
 from jaxlstm import LSTMParams, LSTMState, lstm_autodiff
 from jaxlstm.cell import cell_step
@@ -263,6 +263,7 @@ def _unchecked_types() -> Any:
 GOOD = draw(22, *SMALL, jnp.float32, masks=False)
 CARRY = init_rtrl(GOOD.params, GOOD.initial_state)
 SNAP1 = init_rtrl(GOOD.params, GOOD.initial_state, estimator="snap1")
+D_H = GOOD.cotangents[1].hidden
 TARGETS = np.zeros(SMALL[:2], np.float32)
 
 
@@ -308,6 +309,9 @@ BAD = [
         partial(init_rtrl, GOOD.params, LSTMState(np.zeros((4, 6)), np.zeros((4, 6)))),
         "state.hidden: expected shape [B, H] = [4, 5]",
     ),
+    (TypeError, partial(pull_back, GOOD.initial_state, D_H), "carry: expected RTRLState, got LSTM"),
+    (ValueError, partial(pull_back, SNAP1, D_H), "carry.sensitivities: expected shape [4, 20, 5]"),
+    (ValueError, partial(pull_back, CARRY, D_H[0]), "d_h: expected shape [4, 5] as carry.state"),
     (ValueError, partial(online, estimator="rtrl"), "estimator: expected one of"),
     (ValueError, partial(online, targets=TARGETS[1:]), "targets: expected a leading axis T = 7"),
     (ValueError, partial(truncated, targets=TARGETS[1:]), "targets: expected a leading axis T = 7"),
@@ -358,6 +362,49 @@ def test_gradients_within_shard_map(gradient, check_vma):
     )
     truth = summed_contributions(gradient, params, inputs, targets)
     assert_close(jax.jit(sharded)(params, inputs, targets), truth, 1e-13)
+
+
+OVER_TIME = {
+    "rtrl": partial(rtrl, block=3),
+    "online": partial(online_gradients, squares, targets=np.ones((5, 8))),
+    "truncated": partial(truncated_gradients, squares, targets=np.ones((5, 8)), window=3),
+}
+
+
+@pytest.mark.parametrize("name", OVER_TIME)
+def test_explicit_meshes_with_masks_replicated_and_no_initial_state(name):
+    """And a second call outside jit compiles nothing."""
+    problem = draw(27, 5, 8, 2, 3, jnp.float64)
+
+    def answer(params: LSTMParams, inputs: Any, lengths: Any, resets: Any) -> Any:
+        masks = {"lengths": lengths, "resets": resets}
+        return OVER_TIME[name](params=params, inputs=inputs, **masks)
+
+    arguments = (problem.params, problem.inputs, problem.lengths, problem.resets)
+    truth = answer(*arguments)
+    assert compilations(partial(answer, *arguments)) == []
+    mesh = jax.make_mesh((4, 2), ("data", "rows"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(arguments, NamedSharding(mesh, P()))
+        inputs = jax.device_put(problem.inputs, NamedSharding(mesh, P(None, "data")))
+        ours = jax.jit(answer)(placed[0], inputs, *placed[2:])
+    assert_close(jax.device_get(ours), jax.device_get(truth), 1e-13)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "snap1"])
+@pytest.mark.parametrize("B", [0, 2])
+def test_gradients_of_no_sequence_and_of_no_unit(B, estimator):
+    """With B = 0, or H = D = 0 and a loss that is the target."""
+    H = D = 0 if B else 3
+    params = LSTMParams(jnp.ones((D, 4 * H)), jnp.ones((H, 4 * H)), jnp.ones(4 * H))
+    inputs, targets = jnp.ones((3, B, D)), jnp.ones((3, B))
+    for losses, gradients, _ in (
+        online_gradients(squares, params, inputs, targets, estimator=estimator),
+        truncated_gradients(squares, params, inputs, targets, window=1),
+    ):
+        assert losses.tolist() == [B] * 3
+        assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(lambda p: (3, *p.shape), params)
+        assert not any(leaf.any() for leaf in leaves(gradients))
 
 
 @pytest.mark.parametrize("block", [1, 4])

@@ -22,8 +22,8 @@ from jaxlstm.gradient_check.call import Point
 from jaxlstm.gradient_check.witnesses import pairings
 from jaxlstm.lstm_check.check import HAND_WRITTEN
 from jaxlstm.lstm_check.problem import CheckConfig, Outputs, Problem, with_all_arguments
-from jaxlstm.rtrl import ByArgument, RTRLState, init_rtrl, rtrl_step
-from jaxlstm.rtrl.arguments import keep, valid_steps
+from jaxlstm.masks import keep, valid_steps
+from jaxlstm.rtrl import ByArgument, RTRLState, Sensitivities, init_rtrl, pull_back, rtrl_step
 from jaxlstm.types import Activations
 
 LARGEST = 2**25
@@ -98,23 +98,22 @@ def _gradient(activations: Activations, args: Any, cotangents: Outputs) -> ByArg
             params, carry, x_t, valid_t=valid_t, reset_t=reset_t, activations=activations
         )
         d_h_t = keep(valid_t, d_h_t)
-        return (carry, _plus(gradient, _pulled(carry.sensitivities.hidden, d_h_t))), None
+        return (carry, _plus(gradient, _pulled(carry, d_h_t))), None
 
     zeros = jax.tree.map(jnp.zeros_like, ByArgument(params, state))
     steps = inputs, valid, resets, cotangents.outputs
     (carry, gradient), _ = jax.lax.scan(body, (init_rtrl(params, state), zeros), steps)
-    finally_ = zip(carry.sensitivities, cotangents.final_state, strict=True)
-    return _plus(gradient, *(_pulled(by, d) for by, d in finally_))
+    cell = carry.sensitivities.cell
+    by_cell = carry._replace(sensitivities=Sensitivities(hidden=cell, cell=cell))
+    d_h, d_c = cotangents.final_state
+    return _plus(gradient, _pulled(carry, d_h), _pulled(by_cell, d_c))
 
 
-def _pulled(by: ByArgument, d: Float[Array, "B H"]) -> ByArgument:
+def _pulled(carry: RTRLState, d_h: Float[Array, "B H"]) -> ByArgument:
     """The parameters' gradient, summed over the batch, and that of each initial state."""
-    return ByArgument(
-        params=jax.tree.map(lambda leaf: jnp.einsum("b...h,bh->...", leaf, d), by.params),
-        initial_state=jax.tree.map(
-            lambda leaf: jnp.einsum("b...h,bh->b...", leaf, d), by.initial_state
-        ),
-    )
+    by_state = carry.sensitivities.hidden.initial_state
+    d_state = jax.tree.map(lambda leaf: jnp.einsum("bih,bh->bi", leaf, d_h), by_state)
+    return ByArgument(pull_back(carry, d_h), d_state)
 
 
 def _plus(*trees: ByArgument) -> ByArgument:

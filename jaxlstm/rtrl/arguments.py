@@ -1,38 +1,14 @@
-"""What the functions over time share: arguments, masks, windows, checks of losses and targets."""
+"""What the functions over time share: arguments, windows, checks of losses and targets."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxlstm.placement import vary_together
+from jaxlstm.placement import place_along_batch, vary_together
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 from jaxlstm.validation import check_sequence
-
-
-def keep(mask: Bool[Array, "*B"] | None, tree: Any, otherwise: Any = None) -> Any:
-    """``tree`` where the mask holds (if None, always), else ``otherwise`` (if None, zeros).
-
-    The mask is that of the leading axes of every leaf.
-    """
-    if mask is None:
-        return tree
-    if otherwise is None:
-        otherwise = jax.tree.map(jnp.zeros_like, tree)
-    return jax.tree.map(partial(_where, mask), tree, otherwise)
-
-
-def _where(mask: Array, leaf: Array, otherwise: Array) -> Array:
-    return jnp.where(mask.reshape(*mask.shape, *(1,) * (leaf.ndim - mask.ndim)), leaf, otherwise)
-
-
-def valid_steps(lengths: Array | None, time: int) -> Bool[Array, "T *B"] | None:
-    """Which steps lie before the length: [T, B] ([T] unbatched), None where all do."""
-    if lengths is None:
-        return None
-    return jnp.arange(time).reshape(time, *(1,) * lengths.ndim) < lengths.astype(int)
 
 
 class Arguments(NamedTuple):
@@ -56,7 +32,8 @@ def arguments_of_sequence(
     """Checks the arguments as ``lstm`` does; the initial state is zeros if None.
 
     Lengths are clipped to 0..T, for a window may reach past T.
-    Inside ``shard_map`` they vary over the mesh axes that any of them varies over.
+    Inside ``shard_map`` they vary over the mesh axes that any of them varies over; on a mesh with
+    Explicit axes all are placed along the batch as the inputs are.
     """
     check_sequence(params, inputs, state, lengths, resets, activations)
     if state is None:
@@ -64,8 +41,20 @@ def arguments_of_sequence(
         state = LSTMState(zeros, zeros)
     if lengths is not None:
         lengths = jnp.clip(jnp.asarray(lengths).astype(int), 0, len(inputs))
-    arguments = Arguments(params, inputs, state, lengths, resets)
-    return vary_together(jax.tree.map(jnp.asarray, arguments))
+    arguments = jax.tree.map(jnp.asarray, Arguments(params, inputs, state, lengths, resets))
+    return vary_together(_placed(arguments))
+
+
+def _placed(arguments: Arguments) -> Arguments:
+    _, inputs, state, lengths, resets = arguments
+    state, lengths = along_batch((state, lengths), inputs)
+    resets = jax.tree.map(lambda leaf: along_batch(leaf.T, inputs).T, resets)
+    return arguments._replace(state=state, lengths=lengths, resets=resets)
+
+
+def along_batch(tree: Any, inputs: Float[Array, "T *B D"]) -> Any:
+    """On a mesh with Explicit axes, arrays [B, ...] placed along the batch as the inputs are."""
+    return place_along_batch(tree, inputs) if inputs.ndim == 3 else tree
 
 
 def check_targets(targets: Any, time: int) -> None:

@@ -17,7 +17,6 @@
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -25,14 +24,14 @@ from jaxtyping import Array, Float
 
 
 class Entries(NamedTuple):
-    """What the recursion asks of an estimator; all but ``pull`` is said of one sequence.
+    """What the recursion asks of an estimator, of one sequence.
 
     Attributes:
         of_matrix: what is used of an H x H matrix.
         passed: sensitivities [..., H] carried through what is used of a matrix.
         spread: v [4, H], a diagonal for each gate, as the sensitivity to the bias.
         pull: the gradient of a parameter from the hidden state's sensitivity to it and from the
-            cotangent d_h [B, H].
+            cotangent d_h [H].
     """
 
     of_matrix: Callable[[Array], Array]
@@ -46,16 +45,16 @@ def _over_all_units(v: Float[Array, "4 H"]) -> Float[Array, "4*H H"]:
     return (v[..., None] * jnp.eye(H, dtype=v.dtype)).reshape(4 * H, H)
 
 
-def _pull_own(S_h: Float[Array, "B *M 4 H"], d_h: Float[Array, "B H"]) -> Float[Array, "*M 4*H"]:
-    gradient = jnp.einsum("b...h,bh->...h", S_h, d_h)
-    return gradient.reshape(*gradient.shape[:-2], -1)
+def _pull_own(S_h: Float[Array, "*M 4 H"], d_h: Float[Array, " H"]) -> Float[Array, "*M 4*H"]:
+    gradient = S_h * d_h
+    return gradient.reshape(*gradient.shape[:-2], 4 * d_h.size)
 
 
 _EXACT = Entries(
     of_matrix=lambda matrix: matrix,
     passed=jnp.matmul,
     spread=_over_all_units,
-    pull=partial(jnp.einsum, "b...h,bh->..."),
+    pull=jnp.matmul,
 )
 _SNAP1 = Entries(of_matrix=jnp.diagonal, passed=jnp.multiply, spread=lambda v: v, pull=_pull_own)
 _CELL = _SNAP1._replace(passed=lambda S_h, _: jnp.zeros_like(S_h))

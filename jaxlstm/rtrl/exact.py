@@ -37,8 +37,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxlstm.cell import gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives
+from jaxlstm.masks import keep
 from jaxlstm.placement import vary_together
-from jaxlstm.rtrl.arguments import keep
 from jaxlstm.rtrl.entries import Entries, entries_of
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 from jaxlstm.validation import check_params, check_state, check_step, check_step_masks
@@ -123,6 +123,8 @@ def rtrl_step(
 ) -> RTRLState:
     """One step of the LSTM and of its sensitivities, [S1] to [S6]: pure, for ``lax.scan``.
 
+    Document 000, (26) and (30): dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t.
+
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
         carry: from ``init_rtrl`` or the step before.
@@ -136,8 +138,6 @@ def rtrl_step(
 
     Returns:
         The next carry; ``carry.state.hidden`` is the output.
-
-    Document 000, (26) and (30): dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t.
 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit, in one sentence.
@@ -170,11 +170,24 @@ def pull_back(carry: RTRLState, d_h: ArrayLike, *, estimator: str = "exact") -> 
 
     Returns:
         Leaves of the parameters' shapes.
+
+    Raises:
+        ValueError, TypeError: a carry of another estimator, a cotangent that does not fit, in one
+            sentence.
+
+    >>> import jax, jaxlstm
+    >>> from jaxlstm.rtrl import init_rtrl, pull_back, rtrl_step
+    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
+    >>> carry = rtrl_step(params, init_rtrl(params, jaxlstm.init_state(5)), jax.numpy.ones(3))
+    >>> pull_back(carry, jax.numpy.ones(5)).input_kernel.shape
+    (3, 20)
     """
-    pull, S_h = entries_of(estimator).pull, carry.sensitivities.hidden.params
-    if jnp.ndim(d_h) == 1:
-        S_h, d_h = jax.tree.map(lambda leaf: leaf[None], (S_h, d_h))
-    return jax.tree.map(lambda leaf: pull(leaf, jnp.asarray(d_h)), S_h)
+    entries = entries_of(estimator)
+    _check_pulled(carry, d_h, estimator)
+    S_h, d = carry.sensitivities.hidden.params, jnp.asarray(d_h)
+    if d.ndim == 1:
+        return jax.tree.map(lambda leaf: entries.pull(leaf, d), S_h)
+    return jax.tree.map(lambda leaf: jax.vmap(entries.pull)(leaf, d).sum(0), S_h)
 
 
 def jacobians(sensitivities: Sensitivities) -> Sensitivities:
@@ -190,10 +203,33 @@ def jacobians(sensitivities: Sensitivities) -> Sensitivities:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, unit), sensitivities)
 
 
-def _check_carry(params: LSTMParams, carry: Any, estimator: str) -> None:
-    """Requires a carry that ``init_rtrl`` makes for these parameters and this estimator."""
+def _check_pulled(carry: Any, d_h: Any, estimator: str) -> None:
+    """Requires a carry of this estimator, and a cotangent of its hidden state."""
+    _check_type(carry)
+    hidden, bias = carry.state.hidden, carry.sensitivities.hidden.params.bias
+    v = jax.ShapeDtypeStruct((4, hidden.shape[-1]), hidden.dtype)
+    made = jax.eval_shape(entries_of(estimator).spread, v)
+    expected = [*hidden.shape[:-1], *made.shape]
+    if list(bias.shape) != expected:
+        raise ValueError(
+            f"carry.sensitivities: expected shape {expected} by the bias for "
+            f"estimator={estimator!r}, got {list(bias.shape)}."
+        )
+    if jnp.shape(d_h) != hidden.shape:
+        raise ValueError(
+            f"d_h: expected shape {list(hidden.shape)} as carry.state.hidden has, "
+            f"got {list(jnp.shape(d_h))}."
+        )
+
+
+def _check_type(carry: Any) -> None:
     if not isinstance(carry, RTRLState):
         raise TypeError(f"carry: expected RTRLState, got {type(carry).__name__}.")
+
+
+def _check_carry(params: LSTMParams, carry: Any, estimator: str) -> None:
+    """Requires a carry that ``init_rtrl`` makes for these parameters and this estimator."""
+    _check_type(carry)
     made = jax.eval_shape(partial(init_rtrl, estimator=estimator), params, carry.state)
     expected, came = jax.tree.leaves(made.sensitivities), jax.tree.leaves(carry.sensitivities)
     for leaf, other in zip(expected, came, strict=True):
@@ -207,14 +243,13 @@ def _check_carry(params: LSTMParams, carry: Any, estimator: str) -> None:
 
 def _init_of_one(entries: Entries, params: LSTMParams, state: LSTMState) -> RTRLState:
     """The carry of one sequence before its first step."""
-    one = entries.of_matrix(jnp.eye(state.hidden.size, dtype=state.hidden.dtype))
-    zeros = jnp.zeros_like(one)
-    v = entries.spread(jnp.zeros_like(state.hidden, shape=(4, state.hidden.size)))
-    by_params = jax.tree.map(
-        jnp.zeros_like, _immediate(v, params.input_kernel[:, 0], state.hidden).params
-    )
-    hidden = ByArgument(by_params, LSTMState(hidden=one, cell=zeros))
-    cell = ByArgument(by_params, LSTMState(hidden=zeros, cell=one))
+    D, H = len(params.input_kernel), state.hidden.size
+    zeros = partial(jnp.zeros, dtype=state.hidden.dtype)
+    one = entries.of_matrix(jnp.eye(H, dtype=state.hidden.dtype))
+    zero = jnp.zeros_like(one)
+    by_params = _immediate(entries.spread(zeros((4, H))), zeros(D), zeros(H)).params
+    hidden = ByArgument(by_params, LSTMState(hidden=one, cell=zero))
+    cell = ByArgument(by_params, LSTMState(hidden=zero, cell=one))
     return vary_together(RTRLState(state, Sensitivities(hidden, cell)))
 
 
@@ -251,9 +286,8 @@ def _recursion(
     W_i, W_f, W_g, W_o = kernels
     K_c = W_i * dc_dzi + W_f * dc_dzf + W_g * dc_dzg  # [S1]
     K_h = W_o * dh_dzo  # [S2]
-    zero = jnp.zeros_like(f)
-    v_c = entries.spread(jnp.stack([dc_dzi, dc_dzf, dc_dzg, zero]))  # [S3]
-    v_h = entries.spread(jnp.stack([zero, zero, zero, dh_dzo]))  # [S3]
+    v_c = entries.spread(jnp.pad(jnp.stack([dc_dzi, dc_dzf, dc_dzg]), ((0, 1), (0, 0))))  # [S3]
+    v_h = entries.spread(jnp.pad(dh_dzo[None], ((3, 0), (0, 0))))  # [S3]
 
     def to_cell(S_h: Array, S_c: Array, V_c: Array) -> Array:
         return entries.passed(S_h, K_c) + S_c * f + V_c  # [S5]

@@ -1,25 +1,27 @@
 """Learning while the sequence runs: a gradient after every step, for any estimator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxlstm.masks import keep, valid_steps
 from jaxlstm.rtrl.arguments import (
+    Arguments,
     arguments_of_sequence,
     check_losses,
     check_targets,
-    keep,
-    valid_steps,
 )
+from jaxlstm.rtrl.entries import entries_of
 from jaxlstm.rtrl.exact import RTRLState, init_rtrl, pull_back, rtrl_step
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 
 LossFn = Callable[[Array, Any], Array]
 """``loss_fn(h_t, target_t)``: from hidden [B, H] the loss of every sequence, [B] (unbatched: from
-[H] a scalar)."""
+[H] a scalar). Hashable, as functions are."""
 
 
 def online_step(
@@ -82,7 +84,9 @@ def online_gradients(
 ) -> tuple[Float[Array, " T"], LSTMParams, RTRLState]:
     """The gradient of L = sum_t loss_fn(h_t, target_t), a contribution after every step.
 
-    The sum of the exact contributions over the steps is the gradient of BPTT.
+    The sum of the exact contributions over the steps is the gradient of BPTT. ``loss_fn`` is a
+    static argument of a jit within: the same function again compiles nothing, a lambda written anew
+    is another one.
 
     Args:
         loss_fn: ``loss_fn(h_t, target_t)`` gives the loss of every sequence, [B] (a scalar
@@ -112,11 +116,18 @@ def online_gradients(
     >>> losses.shape, gradients.bias.shape
     ((7,), (7, 20))
     """
-    params, inputs, state, lengths, resets = arguments_of_sequence(
-        params, inputs, initial_state, lengths, resets, activations
-    )
+    entries_of(estimator)
+    arguments = arguments_of_sequence(params, inputs, initial_state, lengths, resets, activations)
     targets = jax.tree.map(jnp.asarray, targets)
-    check_targets(targets, len(inputs))
+    check_targets(targets, len(arguments.inputs))
+    return _run(loss_fn, estimator, activations, arguments, targets)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run(
+    loss_fn: LossFn, estimator: str, activations: Activations, arguments: Arguments, targets: Any
+) -> tuple[Float[Array, " T"], LSTMParams, RTRLState]:
+    params, inputs, state, lengths, resets = arguments
 
     def body(carry: RTRLState, step_t: tuple) -> tuple[RTRLState, tuple[Array, LSTMParams]]:
         x_t, target_t, valid_t, reset_t = step_t

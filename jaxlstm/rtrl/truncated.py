@@ -1,18 +1,20 @@
 """Truncated BPTT: reverse mode within windows of k steps, nothing through their edges."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxlstm.masks import keep, valid_steps
 from jaxlstm.rtrl.arguments import (
+    Arguments,
+    along_batch,
     arguments_of_sequence,
     check_losses,
     check_targets,
     in_windows,
-    keep,
-    valid_steps,
 )
 from jaxlstm.rtrl.online import LossFn
 from jaxlstm.sequence import lstm
@@ -35,7 +37,8 @@ def truncated_gradients(
     """The gradient of L = sum_t loss_fn(h_t, target_t), each window's own part of it.
 
     The state passes from window to window, its gradient does not: with ``window`` >= T it is the
-    gradient of BPTT, with 1 the gradient through a single step.
+    gradient of BPTT, with 1 the gradient through a single step. ``loss_fn`` is a static argument
+    of a jit within: the same function again compiles nothing, a lambda written anew is another one.
 
     Args:
         loss_fn: ``loss_fn(h_t, target_t)`` gives the loss of every sequence, [B] (a scalar
@@ -66,13 +69,19 @@ def truncated_gradients(
     ((7,), (3, 20))
     """
     check_size("window", window)
-    params, inputs, state, lengths, resets = arguments_of_sequence(
-        params, inputs, initial_state, lengths, resets, activations
-    )
+    arguments = arguments_of_sequence(params, inputs, initial_state, lengths, resets, activations)
     targets = jax.tree.map(jnp.asarray, targets)
+    check_targets(targets, len(arguments.inputs))
+    return _run(loss_fn, window, activations, arguments, targets)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run(
+    loss_fn: LossFn, window: int, activations: Activations, arguments: Arguments, targets: Any
+) -> tuple[Float[Array, " T"], LSTMParams, LSTMState]:
+    params, inputs, state, lengths, resets = arguments
     T, batch = len(inputs), inputs.shape[1:-1]
-    check_targets(targets, T)
-    lengths = jnp.full(batch, T) if lengths is None else lengths
+    lengths = along_batch(jnp.full(batch, T), inputs) if lengths is None else lengths
 
     def loss(params: LSTMParams, state: LSTMState, left: Array, steps: tuple) -> tuple[Array, Any]:
         xs, ys, resets = steps

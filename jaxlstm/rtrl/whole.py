@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxlstm.rtrl.arguments import Arguments, arguments_of_sequence, in_windows, keep, valid_steps
+from jaxlstm.masks import keep
+from jaxlstm.placement import vary_together
+from jaxlstm.rtrl.arguments import Arguments, arguments_of_sequence
 from jaxlstm.rtrl.exact import ByArgument, RTRLState, Sensitivities, init_rtrl, rtrl_step
 from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations, LSTMParams, LSTMState
@@ -37,8 +39,9 @@ def rtrl(
 ) -> tuple[Array, RTRLState]:
     """The LSTM over a sequence, with the exact sensitivities of its final state.
 
-    Beside inputs and outputs, and copies of the inputs where lengths are given or ``block`` does
-    not divide T, no memory grows with T.
+    Beside inputs and outputs no memory grows with T.
+
+    Document 000, (26) and (30): dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t.
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
@@ -54,8 +57,6 @@ def rtrl(
     Returns:
         outputs [T, B, H] ([T, H] unbatched), and the final state with its sensitivities to the
         parameters and to the initial state; with ``lengths``, those at the length.
-
-    Document 000, (26) and (30): dh_t/dA = M_t dh_{t-1}/dA + N_t ds_{t-1}/dA + V_t.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before
@@ -77,9 +78,10 @@ def rtrl(
 def _run(
     block: int, activations: Activations, arguments: Arguments
 ) -> tuple[Float[Array, "T *B H"], RTRLState]:
-    if block == 1:
+    block = min(block, len(arguments.inputs))
+    if block <= 1:
         return _by_steps(activations, arguments)
-    return _by_blocks(max(1, min(block, len(arguments.inputs))), activations, arguments)
+    return _by_blocks(block, activations, arguments)
 
 
 def _by_steps(
@@ -87,35 +89,42 @@ def _by_steps(
 ) -> tuple[Float[Array, "T *B H"], RTRLState]:
     params, inputs, state, lengths, resets = arguments
 
-    def body(carry: RTRLState, step_t: tuple) -> tuple[RTRLState, Array]:
-        x_t, valid_t, reset_t = step_t
+    def body(before: tuple, step_t: tuple) -> tuple[tuple, Array]:
+        (carry, left), (x_t, reset_t) = before, step_t
+        valid_t, left = jax.tree.map(lambda n: n > 0, left), jax.tree.map(lambda n: n - 1, left)
         carry = rtrl_step(
             params, carry, x_t, valid_t=valid_t, reset_t=reset_t, activations=activations
         )
-        return carry, keep(valid_t, carry.state.hidden)
+        return (carry, left), keep(valid_t, carry.state.hidden)
 
-    steps = (inputs, valid_steps(lengths, len(inputs)), resets)
-    carry, outputs = jax.lax.scan(body, init_rtrl(params, state), steps)
+    before = (init_rtrl(params, state), lengths)
+    (carry, _), outputs = jax.lax.scan(body, before, (inputs, resets))
     return outputs, carry
 
 
 def _by_blocks(
     block: int, activations: Activations, arguments: Arguments
 ) -> tuple[Float[Array, "T *B H"], RTRLState]:
+    """All whole blocks in a loop, then the steps that remain, each written where it belongs."""
     params, inputs, state, lengths, resets = arguments
     T, batch = len(inputs), inputs.shape[1:-1]
-    lengths = jnp.full(batch, T) if lengths is None else lengths
     of_one = partial(_block_of_one, activations, params)
     of_each = jax.vmap(of_one, (0, 1, 0, 1), (0, 1)) if batch else of_one
 
-    def body(before: tuple, steps: tuple) -> tuple[tuple, Array]:
-        (carry, left), (xs, resets) = before, steps
-        carry, outputs = of_each(carry, xs, left, resets)
-        return (carry, left - block), outputs
+    def advance(steps: int, start: Any, before: tuple) -> tuple[Array, RTRLState]:
+        outputs, carry = before
+        left = jax.tree.map(lambda n: n - start, lengths)
+        xs, reset = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, steps), (inputs, resets)
+        )
+        carry, hidden = of_each(carry, xs, left, reset)
+        return jax.lax.dynamic_update_slice_in_dim(outputs, hidden, start, 0), carry
 
-    before = (init_rtrl(params, state), lengths)
-    (carry, _), outputs = jax.lax.scan(body, before, in_windows((inputs, resets), block))
-    return outputs.reshape(-1, *outputs.shape[2:])[:T], carry
+    outputs = jnp.zeros_like(jnp.broadcast_to(state.hidden, (T, *state.hidden.shape)))
+    before = vary_together((outputs, init_rtrl(params, state)))
+    after = jax.lax.fori_loop(0, T // block, lambda n, it: advance(block, n * block, it), before)
+    remaining = T % block
+    return advance(remaining, T - remaining, after) if remaining else after
 
 
 def _block_of_one(
@@ -123,7 +132,7 @@ def _block_of_one(
     params: LSTMParams,
     carry: RTRLState,
     inputs: Float[Array, "k D"],
-    length: Int[Array, ""],
+    length: Int[Array, ""] | None,
     resets: Bool[Array, " k"] | None,
 ) -> tuple[RTRLState, Float[Array, "k H"]]:
     """A block of steps of one sequence, and its outputs."""
