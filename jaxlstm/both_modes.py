@@ -5,9 +5,11 @@ takes a rule for forward mode, and for reverse mode JAX transposes that rule by 
 rule of a ``custom_jvp`` runs a linear map whose transpose is the pullback by hand (``linear.py``),
 so that JAX finds each rule where it looks for it, and composes them as it does its own.
 
-Should a later JAX lack what that map is made of, ``jax.custom_vjp`` is the fallback: the same
-values and gradients, and where forward mode is asked for JAX says in a sentence that it cannot be
-applied to a custom_vjp function.
+Should a later JAX lack what that map is made of, or call its rules in another way,
+``jax.custom_vjp`` is the fallback: the same values and gradients, and where forward mode is asked
+for JAX says in a sentence that it cannot be applied to a custom_vjp function. Which of the two it
+is, is found by tracing every rule once at import: a bound on JAX's version would take forward mode
+away where it still works, and leave it where it no longer does.
 """
 
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from typing import Any
 import jax
 
 try:
-    from jaxlstm.linear import linear
-except (ImportError, AttributeError):
+    from jaxlstm.linear import linear, trace_every_rule
+
+    trace_every_rule()
+except Exception:  # there is no saying what a later JAX raises
     linear = None
 
 Rule = Callable[[Any, Any, Any], Any]

@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +16,11 @@ from composing import (
     placements,
     several,
     stack,
-    values_and_gradients,
 )
-from drawing import (
-    ACTIVATION_PAIRS,
-    Problem,
-    assert_close,
-    compiled,
-    draw,
-    run,
-)
+from drawing import ACTIVATION_PAIRS, Problem, assert_close, draw, run
 from jax.sharding import AxisType, NamedSharding
 
-from jaxlstm import lstm, lstm_autodiff, sequence
-from jaxlstm.both_modes import differentiated_by_hand
+from jaxlstm import lstm, lstm_autodiff
 
 
 @pytest.fixture(autouse=True)
@@ -121,22 +111,6 @@ def test_jacobians_of_forward_and_reverse_mode_agree():
     truth = jacobian(jax.jacrev, lstm_autodiff)
     assert_close(jacobian(jax.jacfwd, lstm), truth, 1e-13)
     assert_close(jacobian(jax.jacrev, lstm), truth, 1e-13)
-
-
-def lstm_of_custom_vjp(*args: Any, **options: Any) -> Any:
-    """``lstm`` as it is where JAX lacks what its forward mode is made of."""
-    rules = sequence._values, sequence._forward, sequence._push_forward, sequence._pull_back
-    by_hand = differentiated_by_hand(*rules, linear=None)
-    with patch.object(sequence, "_by_hand", by_hand):
-        return lstm(*args, **options)
-
-
-def test_without_forward_mode_values_and_gradients_are_the_same():
-    problem, v = (draw(seed, *SMALL, jnp.float64) for seed in (32, 33))
-    ours = jax.jit(partial(values_and_gradients, lstm_of_custom_vjp))(problem)
-    assert_close(ours, compiled(values_and_gradients, lstm)(problem), 1e-14)
-    with pytest.raises(TypeError, match=r"forward-mode autodiff \(jvp\) to a custom_vjp function"):
-        pushforward(lstm_of_custom_vjp, problem, v[:3])
 
 
 @MASKS
