@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ def positive(text: str) -> int:
     return _whole_number(text, 1)
 
 
+def at_least_two(text: str) -> int:
+    """A whole number of at least 2."""
+    return _whole_number(text, 2)
+
+
 def not_negative(text: str) -> int:
     """A whole number of at least 0."""
     return _whole_number(text, 0)
@@ -53,6 +59,17 @@ def _whole_number(text: str, least: int) -> int:
         raise argparse.ArgumentTypeError(
             f"expected a whole number of at least {least}, got {text!r}."
         )
+    return number
+
+
+def positive_real(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}.")
     return number
 
 
