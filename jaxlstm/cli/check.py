@@ -24,9 +24,12 @@ from jaxlstm.benchmark import Cost, measure_costs
 from jaxlstm.cli.arguments import (
     BadInputError,
     add_json,
+    add_text,
     function_named,
     not_negative,
     positive,
+    text_named,
+    text_source,
     users_input,
     writable,
     write_json,
@@ -50,15 +53,16 @@ from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
 
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
-what rounding alone does; up to a minute at the default sizes. Exit code 0 where all agree, 1 where
-one does not, 2 on bad input."""
+what rounding alone does; up to a minute at the default sizes. On a text, of the whole loss of a
+character model: the cross-entropy of the next character. Exit code 0 where all agree, 1 where one
+does not, 2 on bad input."""
 LEGEND = (
     "Relative errors of each argument's worst part; ratio: in units of what rounding alone does. "
     "Second: the second order. Jit, vmap, again: against eager, a loop, a first run. Diff.: "
     "central differences. Slope: of the Taylor remainder, 2 where the gradient is right. "
     "?: unresolved, for rounding leaves nothing to tell.\n"
 )
-EXAMPLE = """example: jaxlstm check --text shakespeare.txt --hidden 64 --json result.json;
+EXAMPLE = """example: jaxlstm check --corpus shakespeare --hidden 64 --json result.json;
 of your own gradient: jaxlstm check --candidate my_module:my_lstm --plot where.png"""
 OTHER_STAGES = (
     "forward",
@@ -103,12 +107,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=not_negative, default=0, metavar="N", help="of all draws (default 0)"
     )
-    parser.add_argument(
-        "--text",
-        type=Path,
-        metavar="FILE",
-        help="check on this file's characters, with the cross-entropy of the next one as the loss",
-    )
+    add_text(parser)
     parser.add_argument(
         "--candidate",
         metavar="MODULE:FUNCTION",
@@ -138,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
         plot = _plotting(options.plot)
         candidate = options.candidate and function_named(options.candidate)
         problem = draw_problem(config, candidate)
+    source = text_source(options)
     with _progress(len(config.dtypes)) as progress:
         report = check_lstm(problem, config, candidate=name, progress=progress)
         progress("time and memory")
@@ -149,9 +149,9 @@ def run(options: argparse.Namespace) -> int:
     if plot:
         plot(report)
     if options.json:
-        found = _as_json(report, agreement, costs, dtype, config)
+        found = _as_json(report, agreement, costs, dtype, config, source)
         write_json(options.json, found | {"passed": passed})
-    console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config)}", justify="center")
+    console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config, source)}", justify="center")
     _print(console, report, agreement, costs, dtype)
     if report.passed and not passed:
         console.print("[red]FAILED: the derivations do not agree.[/red]")
@@ -178,10 +178,11 @@ def _print(
     console.print(f"[{colour}]{report.verdict()}[/{colour}]")
 
 
-def _sizes(config: CheckConfig) -> str:
+def _sizes(config: CheckConfig, source: str | None) -> str:
     sizes = f"T={config.time} B={config.batch} D={config.features} H={config.hidden}"
     masks = "" if config.masks else ", no masks"
-    return f"{sizes}, {'random inputs' if config.text is None else escape(config.text.name)}{masks}"
+    inputs = "random inputs" if source is None else escape(Path(source).name)
+    return f"{sizes}, {inputs}{masks}"
 
 
 def _config(options: argparse.Namespace) -> CheckConfig:
@@ -193,7 +194,7 @@ def _config(options: argparse.Namespace) -> CheckConfig:
         dtypes=tuple(dict.fromkeys(options.dtype or CheckConfig.dtypes)),
         activations=Activations(options.candidate_activation, options.cell_activation),
         seed=options.seed,
-        text=options.text,
+        text=text_named(options) if text_source(options) else None,
         masks=options.masks,
     )
 
@@ -238,7 +239,7 @@ def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
 
 def _agreement(config: CheckConfig, candidate: Any, name: str) -> Agreement | None:
     """The vote of all derivations, on two sequences at most; of a text there is none."""
-    if config.text:
+    if config.text is not None:
         return None
     few = dataclasses.replace(config, batch=min(config.batch, VOTED_ON))
     return lstm_agreement(draw_problem(few, candidate), few, candidate=name)
@@ -299,14 +300,15 @@ def _as_json(
     costs: dict[str, Cost],
     dtype: str,
     config: CheckConfig,
+    source: str | None,
 ) -> dict[str, Any]:
     by_name = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
-    text = None if config.text is None else str(config.text)
+    numbers = dataclasses.replace(config, text=None)
     return {
         **report.to_json(),
         "agreement": agreement and agreement.to_json(),
         "cost": {"dtype": dtype, "gradients": by_name, **(_ratios(costs) if costs else {})},
-        "config": dataclasses.asdict(config) | {"text": text},
+        "config": dataclasses.asdict(numbers) | {"text": source},
         "versions": {
             "jaxlstm": jaxlstm.__version__,
             "jax": jax.__version__,

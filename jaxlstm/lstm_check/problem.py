@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from jaxlstm import readout, sequence
-from jaxlstm.tasks.text import read_text, windows
+from jaxlstm.tasks.text import Text, spread_window
 from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState, ReadoutParams
 
 
@@ -30,7 +29,7 @@ class CheckConfig:
     dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
     activations: Activations = Activations()
     seed: int = 0
-    text: Path | None = None
+    text: Text | None = None
     masks: bool = True
 
 
@@ -157,14 +156,13 @@ def _random_problem(config: CheckConfig, lstm: Any) -> Problem:
     )
 
 
-def _text_problem(config: CheckConfig, lstm: Any, path: Path) -> Problem:
+def _text_problem(config: CheckConfig, lstm: Any, text: Text) -> Problem:
     rng: Any = np.random.default_rng(config.seed)
     B, D, H = config.batch, config.features, config.hidden
-    text = read_text(path)
-    characters, targets = windows(text, config.time, B)
     K = len(text.vocabulary)
     if K < 2:
-        raise ValueError(f"{path}: expected at least two distinct characters, got one.")
+        raise ValueError("text: expected at least two distinct characters, got one.")
+    characters, targets, _ = spread_window(text.points, text.vocabulary, time=config.time, batch=B)
     args = (
         rng.standard_normal((K, D)),
         _random_params(rng, D, H),
