@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxlstm.masks import keep
-from jaxlstm.placement import vary_together
 from jaxlstm.rtrl.arguments import Arguments, arguments_of_sequence
 from jaxlstm.rtrl.exact import ByArgument, RTRLState, Sensitivities, init_rtrl, rtrl_step
 from jaxlstm.sequence import lstm
@@ -121,7 +120,7 @@ def _by_blocks(
         return jax.lax.dynamic_update_slice_in_dim(outputs, hidden, start, 0), carry
 
     outputs = jnp.zeros_like(jnp.broadcast_to(state.hidden, (T, *state.hidden.shape)))
-    before = vary_together((outputs, init_rtrl(params, state)))
+    before = (outputs, init_rtrl(params, state))
     after = jax.lax.fori_loop(0, T // block, lambda n, it: advance(block, n * block, it), before)
     remaining = T % block
     return advance(remaining, T - remaining, after) if remaining else after
