@@ -17,21 +17,24 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 
 class Entries(NamedTuple):
-    """What the recursion asks of an estimator, of one sequence.
+    """What the recursion asks of an estimator; all but ``pull`` is said of one sequence.
 
     Attributes:
         of_matrix: what is used of an H x H matrix.
         passed: sensitivities [..., H] carried through what is used of a matrix.
         spread: v [4, H], a diagonal for each gate, as the sensitivity to the bias.
         pull: the gradient of a parameter from the hidden state's sensitivity to it and from the
-            cotangent d_h [H].
+            cotangent d_h [B, H].
     """
 
     of_matrix: Callable[[Array], Array]
@@ -45,16 +48,22 @@ def _over_all_units(v: Float[Array, "4 H"]) -> Float[Array, "4*H H"]:
     return (v[..., None] * jnp.eye(H, dtype=v.dtype)).reshape(4 * H, H)
 
 
-def _pull_own(S_h: Float[Array, "*M 4 H"], d_h: Float[Array, " H"]) -> Float[Array, "*M 4*H"]:
-    gradient = S_h * d_h
-    return gradient.reshape(*gradient.shape[:-2], 4 * d_h.size)
+def _summed(letters: str, S_h: Float[Array, "B *M H"], d_h: Float[Array, "B H"]) -> Array:
+    """Over the batch, however it is placed: the same on every device."""
+    everywhere = NamedSharding(jax.typeof(d_h).sharding.mesh, PartitionSpec())
+    return jnp.einsum(letters, S_h, d_h, out_sharding=everywhere)
+
+
+def _pull_own(S_h: Float[Array, "B *M 4 H"], d_h: Float[Array, "B H"]) -> Float[Array, "*M 4*H"]:
+    gradient = _summed("b...h,bh->...h", S_h, d_h)
+    return gradient.reshape(*gradient.shape[:-2], 4 * d_h.shape[-1])
 
 
 _EXACT = Entries(
     of_matrix=lambda matrix: matrix,
     passed=jnp.matmul,
     spread=_over_all_units,
-    pull=jnp.matmul,
+    pull=partial(_summed, "b...h,bh->..."),
 )
 _SNAP1 = Entries(of_matrix=jnp.diagonal, passed=jnp.multiply, spread=lambda v: v, pull=_pull_own)
 _CELL = _SNAP1._replace(passed=lambda S_h, _: jnp.zeros_like(S_h))

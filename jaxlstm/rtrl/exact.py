@@ -186,8 +186,8 @@ def pull_back(carry: RTRLState, d_h: ArrayLike, *, estimator: str = "exact") -> 
     _check_pulled(carry, d_h, estimator)
     S_h, d = carry.sensitivities.hidden.params, jnp.asarray(d_h)
     if d.ndim == 1:
-        return jax.tree.map(lambda leaf: entries.pull(leaf, d), S_h)
-    return jax.tree.map(lambda leaf: jax.vmap(entries.pull)(leaf, d).sum(0), S_h)
+        S_h, d = jax.tree.map(lambda leaf: leaf[None], (S_h, d))
+    return jax.tree.map(lambda leaf: entries.pull(leaf, d), S_h)
 
 
 def jacobians(sensitivities: Sensitivities) -> Sensitivities:
