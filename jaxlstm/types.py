@@ -41,6 +41,20 @@ class LSTMState(NamedTuple):
     cell: Float[Array, "*B H"]
 
 
+class BidirectionalParams(NamedTuple):
+    """The parameters of a layer that reads in both directions, of the same D and H; a pytree."""
+
+    forward: LSTMParams
+    backward: LSTMParams
+
+
+class BidirectionalState(NamedTuple):
+    """The state of each direction of such a layer; a pytree."""
+
+    forward: LSTMState
+    backward: LSTMState
+
+
 class ReadoutParams(NamedTuple):
     """From hidden states to the logits of K classes; a pytree.
 

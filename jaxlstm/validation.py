@@ -3,6 +3,8 @@
 Each says in one sentence what was expected and what came.
 """
 
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import jax
@@ -11,7 +13,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import DTypeLike
 
-from jaxlstm.types import Activations, LSTMParams, LSTMState, ReadoutParams
+from jaxlstm.types import (
+    Activations,
+    BidirectionalParams,
+    BidirectionalState,
+    LSTMParams,
+    LSTMState,
+    ReadoutParams,
+)
 
 ACTIVATION_NAMES = ("tanh", "sigmoid", "identity")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -52,21 +61,23 @@ def check_activations(activations: Any) -> None:
             raise ValueError(f"activations.{role}: expected one of {expected}, got {name!r}.")
 
 
-def check_params(params: Any) -> tuple[int, int]:
+def check_params(params: Any, name: str = "params") -> tuple[int, int]:
     """Requires parameters that fit each other; returns D and H."""
-    _check_type("params", params, LSTMParams)
-    for name, rank in zip(LSTMParams._fields, (2, 2, 1), strict=True):
-        _check_array(f"params.{name}", getattr(params, name))
-        _check_rank(f"params.{name}", getattr(params, name), rank)
-        _check_floating(f"params.{name}", getattr(params, name))
+    _check_type(name, params, LSTMParams)
+    for field, rank in zip(LSTMParams._fields, (2, 2, 1), strict=True):
+        _check_array(f"{name}.{field}", getattr(params, field))
+        _check_rank(f"{name}.{field}", getattr(params, field), rank)
+        _check_floating(f"{name}.{field}", getattr(params, field))
     D, H = params.input_kernel.shape[0], params.recurrent_kernel.shape[0]
-    because = f"with H = {H} from the rows of params.recurrent_kernel"
-    _check_shape("params.input_kernel", params.input_kernel, (D, 4 * H), "[D, 4H]", because)
-    _check_shape("params.recurrent_kernel", params.recurrent_kernel, (H, 4 * H), "[H, 4H]", because)
-    _check_shape("params.bias", params.bias, (4 * H,), "[4H]", because)
-    for name in ("recurrent_kernel", "bias"):
+    because = f"with H = {H} from the rows of {name}.recurrent_kernel"
+    _check_shape(f"{name}.input_kernel", params.input_kernel, (D, 4 * H), "[D, 4H]", because)
+    _check_shape(
+        f"{name}.recurrent_kernel", params.recurrent_kernel, (H, 4 * H), "[H, 4H]", because
+    )
+    _check_shape(f"{name}.bias", params.bias, (4 * H,), "[4H]", because)
+    for field in ("recurrent_kernel", "bias"):
         _check_same_dtype(
-            f"params.{name}", getattr(params, name), "params.input_kernel", params.input_kernel
+            f"{name}.{field}", getattr(params, field), f"{name}.input_kernel", params.input_kernel
         )
     return D, H
 
@@ -108,22 +119,55 @@ def check_sequence(
 ) -> None:
     """Requires arguments that ``lstm`` takes."""
     check_activations(activations)
-    D, H = check_params(params)
-    _check_array("inputs", inputs)
-    if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
-        raise ValueError(
-            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of "
-            f"params.input_kernel), got {_shape(inputs)}."
-        )
-    _check_floating("inputs", inputs)
-    _check_same_dtype("inputs", inputs, "params.input_kernel", params.input_kernel)
-    time, batch = inputs.shape[0], inputs.shape[1:-1]
+    _, H = check_params(params)
+    _check_inputs(inputs, "params", params)
     if initial_state is not None:
-        _check_state("initial_state", initial_state, (*batch, H), params)
-    if lengths is not None:
-        _check_lengths(lengths, time, batch)
-    if resets is not None:
-        _check_resets(resets, (time, *batch))
+        _check_state("initial_state", initial_state, (*inputs.shape[1:-1], H), params)
+    _check_lengths_and_resets(lengths, resets, inputs)
+
+
+def check_bidirectional(
+    params: Any, inputs: Any, initial_state: Any, lengths: Any, resets: Any, activations: Any
+) -> None:
+    """Requires arguments that ``bidirectional_lstm`` takes."""
+    check_activations(activations)
+    _check_type("params", params, BidirectionalParams)
+    _check_layer("params", params)
+    _check_inputs(inputs, *_directions("params", params)[0])
+    if initial_state is not None:
+        _check_layer_state("initial_state", initial_state, "params", params, inputs)
+    _check_lengths_and_resets(lengths, resets, inputs)
+
+
+def check_stack(
+    layers: Any, inputs: Any, initial_states: Any, lengths: Any, resets: Any, activations: Any
+) -> None:
+    """Requires arguments that ``stacked_lstm`` takes, but for its dropout."""
+    check_activations(activations)
+    _check_type("layers", layers, Sequence)
+    if not layers:
+        raise ValueError(f"layers: expected at least one layer, got {layers}.")
+    _check_layers_fit(layers)
+    _check_inputs(inputs, *_directions("layers[0]", layers[0])[0])
+    if initial_states is not None:
+        _check_layer_states(initial_states, layers, inputs)
+    _check_lengths_and_resets(lengths, resets, inputs)
+
+
+def check_dropout(name: str, rate: Any, key: Any) -> None:
+    """Requires a rate of at least 0 and below 1, and a key where it is above 0."""
+    if not isinstance(rate, Real) or isinstance(rate, bool):
+        raise TypeError(f"{name}: expected a number, got {rate!r}.")
+    if not 0 <= float(rate) < 1:
+        raise ValueError(f"{name}: expected at least 0 and below 1, got {rate}.")
+    if float(rate) > 0 and key is None:
+        raise ValueError(f"key: expected a PRNG key where {name} is above 0, got None.")
+
+
+def check_values(values: Any) -> None:
+    """Requires a floating array."""
+    _check_array("values", values)
+    _check_floating("values", values)
 
 
 def check_embedding(table: Any, characters: Any) -> None:
@@ -170,15 +214,92 @@ def _check_classes(name: str, classes: Any, count: int, because: str) -> None:
     _check_range(name, classes, 0, count - 1, f"K - 1 = {count - 1} {because}")
 
 
-def _check_state(name: str, state: Any, shape: tuple[int, ...], params: LSTMParams) -> None:
+def _directions(name: str, layer: Any) -> list[tuple[str, Any]]:
+    """The name and the part of each direction that a layer's parameters or its state hold."""
+    if not isinstance(layer, (BidirectionalParams, BidirectionalState)):
+        return [(name, layer)]
+    return [(f"{name}.{field}", getattr(layer, field)) for field in layer._fields]
+
+
+def _check_layer(name: str, layer: Any) -> int:
+    """Requires a layer of one direction, or of two of one size; returns its outputs' size."""
+    if not isinstance(layer, (LSTMParams, BidirectionalParams)):
+        got = type(layer).__name__
+        raise TypeError(f"{name}: expected LSTMParams or BidirectionalParams, got {got}.")
+    (first, params), *second = _directions(name, layer)
+    D, H = check_params(params, first)
+    for other, others in second:
+        check_params(others, other)
+        named = (f"{other}.input_kernel", others.input_kernel)
+        because = f"as {first}.input_kernel has"
+        _check_shape(*named, (D, 4 * H), "[D, 4H]", because)
+        _check_same_dtype(*named, f"{first}.input_kernel", params.input_kernel)
+    return H * (1 + len(second))
+
+
+def _check_layers_fit(layers: Sequence[Any]) -> None:
+    """Requires that each layer takes the outputs of the one before."""
+    sizes = [_check_layer(f"layers[{k}]", layer) for k, layer in enumerate(layers)]
+    first_name, first = _directions("layers[0]", layers[0])[0]
+    for k, (layer, size) in enumerate(zip(layers[1:], sizes[:-1], strict=True), start=1):
+        name, params = _directions(f"layers[{k}]", layer)[0]
+        named = (f"{name}.input_kernel", params.input_kernel)
+        because = f"with D = {size} from the outputs of layers[{k - 1}]"
+        _check_shape(*named, (size, *params.input_kernel.shape[1:]), "[D, 4H]", because)
+        _check_same_dtype(*named, f"{first_name}.input_kernel", first.input_kernel)
+
+
+def _check_layer_states(states: Any, layers: Sequence[Any], inputs: Any) -> None:
+    _check_type("initial_states", states, Sequence)
+    if len(states) != len(layers):
+        raise ValueError(
+            f"initial_states: expected {len(layers)}, one for each layer, got {len(states)}."
+        )
+    for k, (state, layer) in enumerate(zip(states, layers, strict=True)):
+        _check_layer_state(f"initial_states[{k}]", state, f"layers[{k}]", layer, inputs)
+
+
+def _check_layer_state(name: str, state: Any, layer_name: str, layer: Any, inputs: Any) -> None:
+    kind = BidirectionalState if isinstance(layer, BidirectionalParams) else LSTMState
+    _check_type(name, state, kind)
+    parts = zip(_directions(name, state), _directions(layer_name, layer), strict=True)
+    for (part_name, part), (params_name, params) in parts:
+        shape = (*inputs.shape[1:-1], params.recurrent_kernel.shape[0])
+        _check_state(part_name, part, shape, params, params_name)
+
+
+def _check_inputs(inputs: Any, name: str, params: LSTMParams) -> None:
+    _check_array("inputs", inputs)
+    D = params.input_kernel.shape[0]
+    if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
+        raise ValueError(
+            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of "
+            f"{name}.input_kernel), got {_shape(inputs)}."
+        )
+    _check_floating("inputs", inputs)
+    _check_same_dtype("inputs", inputs, f"{name}.input_kernel", params.input_kernel)
+
+
+def _check_lengths_and_resets(lengths: Any, resets: Any, inputs: Any) -> None:
+    if lengths is not None:
+        _check_lengths(lengths, inputs.shape[0], inputs.shape[1:-1])
+    if resets is not None:
+        _check_resets(resets, inputs.shape[:-1])
+
+
+def _check_state(
+    name: str, state: Any, shape: tuple[int, ...], params: LSTMParams, params_name: str = "params"
+) -> None:
     _check_type(name, state, LSTMState)
     letters = "[B, H]" if len(shape) == 2 else "[H]"
     for field, leaf in zip(LSTMState._fields, state, strict=True):
         _check_array(f"{name}.{field}", leaf)
-        because = "from the inputs and params.recurrent_kernel"
+        because = f"from the inputs and {params_name}.recurrent_kernel"
         _check_shape(f"{name}.{field}", leaf, shape, letters, because)
         _check_floating(f"{name}.{field}", leaf)
-        _check_same_dtype(f"{name}.{field}", leaf, "params.input_kernel", params.input_kernel)
+        _check_same_dtype(
+            f"{name}.{field}", leaf, f"{params_name}.input_kernel", params.input_kernel
+        )
 
 
 def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
