@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Integer
 
 
-def valid_steps(lengths: Int[Array, "*B"] | None, time: int) -> Bool[Array, "T *B"] | None:
+def valid_steps(lengths: Integer[Array, "*B"] | None, time: int) -> Bool[Array, "T *B"] | None:
     """Which steps lie before the length: [T, B] ([T] unbatched), None where all do.
 
     >>> print(valid_steps(jnp.array([3, 1]), 3).T.astype(int))

@@ -48,6 +48,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.cell import Gates, cell_step, gate_values, next_state
 from jaxlstm.cell_derivatives import cell_derivatives, cell_jvp, cell_vjp
+from jaxlstm.masks import keep, valid_steps
 from jaxlstm.placement import (
     place_along_batch,
     product_with_transpose,
@@ -202,22 +203,12 @@ def _run(
     initial_state = place_along_batch(initial_state, inputs)
     masks = _masks(inputs.shape[0], lengths, resets)
     params, inputs, state, masks = vary_together((params, inputs, initial_state, masks))
-    hidden, final = scan(activations, masks, params, _keep(masks.valid, inputs), state)
-    return _keep(masks.valid, hidden), final
+    hidden, final = scan(activations, masks, params, keep(masks.valid, inputs), state)
+    return keep(masks.valid, hidden), final
 
 
 def _masks(time: int, lengths: Array | None, resets: Array | None) -> _Masks:
-    valid = None if lengths is None else jnp.arange(time)[:, None] < lengths.astype(int)
-    return _Masks(valid, None if resets is None else ~resets)
-
-
-def _keep(mask: Bool[Array, "*T B"] | None, tree: Any, otherwise: Any = None) -> Any:
-    """``tree`` where the mask holds (if None, everywhere), else ``otherwise`` (if None, zeros)."""
-    if mask is None:
-        return tree
-    if otherwise is None:
-        otherwise = jax.tree.map(jnp.zeros_like, tree)
-    return jax.tree.map(partial(jnp.where, mask[..., None]), tree, otherwise)
+    return _Masks(valid_steps(lengths, time), None if resets is None else ~resets)
 
 
 def _plain_scan(
@@ -229,8 +220,8 @@ def _plain_scan(
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
     def forward_step(state: LSTMState, step_t: tuple[Array, _Masks]) -> tuple[LSTMState, Array]:
         x_t, (valid, carried) = step_t
-        entered = _keep(carried, state)
-        state = _keep(valid, cell_step(params, entered, x_t, activations), state)
+        entered = keep(carried, state)
+        state = keep(valid, cell_step(params, entered, x_t, activations), state)
         return state, state.hidden
 
     final, hidden = jax.lax.scan(forward_step, initial_state, (inputs, masks))
@@ -273,10 +264,10 @@ def _forward_scan(
 
     def forward_step(state: LSTMState, step_t: tuple[Array, _Masks]) -> tuple[LSTMState, Any]:
         projected_t, (valid, carried) = step_t
-        entered = _keep(carried, state)
+        entered = keep(carried, state)
         z = projected_t + entered.hidden @ params.recurrent_kernel + params.bias  # [F1]
         gates = gate_values(z, activations)  # [F2] [F3] [F4] [F5]
-        state = _keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
+        state = keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
         return state, kept(state, gates)
 
     projected = inputs @ params.input_kernel  # [F1], the part without recursion
@@ -304,7 +295,7 @@ def _states_entered(residuals: _Residuals) -> LSTMState:
         residuals.initial_state,
         residuals.states,
     )
-    return _keep(residuals.masks.carried, before)
+    return keep(residuals.masks.carried, before)
 
 
 def _push_forward(
@@ -320,7 +311,7 @@ def _push_forward(
 
     def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
         dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
-        dot_entered = _keep(carried, dot_state)
+        dot_entered = keep(carried, dot_state)
         dot_z = (  # [T1]
             dot_x_t @ params.input_kernel
             + x_t @ dot_params.input_kernel
@@ -329,7 +320,7 @@ def _push_forward(
             + dot_params.bias
         )
         dot_after = LSTMState(*cell_jvp(derivatives_t, dot_z, dot_entered.cell))  # [T2] [T3]
-        dot_state = _keep(valid, dot_after, dot_state)
+        dot_state = keep(valid, dot_after, dot_state)
         return dot_state, dot_state.hidden
 
     steps = (dot_inputs, inputs, entered.hidden, derivatives, masks)
@@ -352,10 +343,10 @@ def _pull_back(
         d_h_t, derivatives_t, (valid, carried) = step_t
         d_state = LSTMState(d_state.hidden + d_h_t, d_state.cell)
         d_z, d_c_tm1 = cell_vjp(derivatives_t, *d_state)  # [B1] [B2] [B3]
-        d_z = _keep(valid, d_z)
+        d_z = keep(valid, d_z)
         d_h_tm1 = product_with_transpose(d_z, params.recurrent_kernel, d_state.hidden)  # [B4]
         d_entered = LSTMState(d_h_tm1, d_c_tm1)
-        return _keep(valid, _keep(carried, d_entered), d_state), d_z
+        return keep(valid, keep(carried, d_entered), d_state), d_z
 
     d_initial_state, d_z = jax.lax.scan(
         backward_step, d_final, (d_hidden, derivatives, masks), reverse=True
@@ -363,7 +354,7 @@ def _pull_back(
     d_params = LSTMParams(
         input_kernel=sum_of_outer_products(inputs, d_z, params.input_kernel),  # [B6]
         recurrent_kernel=sum_of_outer_products(
-            _keep(masks.valid, entered.hidden), d_z, params.recurrent_kernel
+            keep(masks.valid, entered.hidden), d_z, params.recurrent_kernel
         ),  # [B5]
         bias=d_z.sum((0, 1)),  # [B7]
     )

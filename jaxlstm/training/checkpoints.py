@@ -5,7 +5,11 @@ a digest of the state, by which a damaged checkpoint is known.
 """
 
 import dataclasses
+import gc
 import hashlib
+import logging
+import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,21 +61,14 @@ def open_checkpoints(folder: Path, *, keep: int = 3) -> Iterator[ocp.CheckpointM
     Args:
         folder: for checkpoints alone.
         keep: how many of the last ones stay; the best on the held-out text stays too.
+
+    Raises:
+        ValueError: the held-out loss of one of them cannot be read.
     """
-    best = BestN(
-        get_metric_fn=lambda metrics: metrics[HELD_OUT],
-        reverse=True,
-        n=1,
-        keep_checkpoints_without_metrics=False,
-    )
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-        enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,
-    )
-    with ocp.CheckpointManager(
-        folder.absolute(), options=options, item_names=(STATE, ABOUT)
-    ) as manager:
+    best = BestN(get_metric_fn=_held_out, reverse=True, n=1)
+    kept = AnyPreservationPolicy([LatestN(keep), best])
+    options = {"preservation_policy": kept, "cleanup_tmp_directories": True}
+    with _ranked(folder, **options) as manager:
         yield manager
 
 
@@ -94,7 +91,7 @@ def save(
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(described)
             ),
-            metrics=None if held_out is None else {HELD_OUT: held_out},
+            metrics={HELD_OUT: math.inf if held_out is None else held_out},
             force=True,
         )
     except Exception as error:
@@ -111,10 +108,11 @@ def load(folder: Path, step: int | str = "latest") -> tuple[TrainState, About]:
     Raises:
         ValueError: none is there, or it is damaged; then the one before it is named.
     """
-    with _existing(folder) as manager:
-        wanted = _wanted(manager, folder, step)
+    wanted = _wanted(folder, step)
+    with _unranked(folder) as manager:
         try:
-            return _read(manager, wanted)
+            with _asyncio_silenced():
+                return _read(manager, wanted)
         except Exception as error:
             before = max((s for s in manager.all_steps() if s < wanted), default=None)
             offered = "" if before is None else f"; before it stands step {before}: --step {before}"
@@ -126,25 +124,48 @@ def steps_saved(folder: Path) -> list[int]:
     """The steps of which a folder holds a checkpoint, in order; none where it is not there."""
     if not folder.is_dir():
         return []
-    with _existing(folder) as manager:
+    with _unranked(folder) as manager:
         return sorted(manager.all_steps())
 
 
-def _existing(folder: Path) -> ocp.CheckpointManager:
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder with checkpoints, got none.")
-    options = ocp.CheckpointManagerOptions(create=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, ABOUT))
+def _manager(folder: Path, **options: Any) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        folder.absolute(),
+        options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
+        item_names=(STATE, ABOUT),
+    )
 
 
-def _wanted(manager: ocp.CheckpointManager, folder: Path, step: int | str) -> int:
-    saved = sorted(manager.all_steps())
+def _unranked(folder: Path) -> ocp.CheckpointManager:
+    """Reads nothing of a checkpoint that is not asked for: another one may be damaged."""
+    return _manager(folder, create=False, lightweight_initialize=True)
+
+
+def _ranked(folder: Path, **options: Any) -> ocp.CheckpointManager:
+    """With the held-out loss of each checkpoint, infinite where it was not measured."""
+    try:
+        return _manager(folder, best_fn=_held_out, best_mode="min", **options)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}: the held-out loss of a checkpoint is damaged ({_first_line(error)}); "
+            f"expected it beside each of the steps {steps_saved(folder)}."
+        ) from error
+
+
+def _held_out(metrics: dict[str, float]) -> float:
+    return metrics[HELD_OUT]
+
+
+def _wanted(folder: Path, step: int | str) -> int:
+    saved = steps_saved(folder)
     if not saved:
-        raise ValueError(f"{folder}: expected a checkpoint, got none.")
+        raise ValueError(f"{folder}: expected a folder with checkpoints, got none.")
     if step == "latest":
         return saved[-1]
     if step == "best":
-        return min(saved, key=lambda s: (manager.metrics(s) or {}).get(HELD_OUT, np.inf))
+        with _ranked(folder, create=False) as manager:
+            best = manager.best_step()
+            return saved[-1] if best is None else best
     if step not in saved:
         raise ValueError(f"{folder}: expected one of the steps {saved}, got {step}.")
     return int(step)
@@ -179,5 +200,17 @@ def _digest(arrays: Any) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def _asyncio_silenced() -> Iterator[None]:
+    """Of a damaged checkpoint each array fails by itself; asyncio would log every one of them."""
+    logger = logging.getLogger("asyncio")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        gc.collect()
+        logger.disabled = before
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200)

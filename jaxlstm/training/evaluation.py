@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, UInt
 from numpy import ndarray
 
 from jaxlstm.tasks.text import HeldOutWindow, held_out_windows
@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    config: TrainConfig, params: ModelParams, vocabulary: str, points: Int[ndarray, " N"]
+    config: TrainConfig, params: ModelParams, vocabulary: str, points: UInt[ndarray, " N"]
 ) -> Evaluation:
     """Predicts every character of a text but the first, in ``config.batch`` streams.
 

@@ -107,4 +107,4 @@ def train_step(
         optimizer=optimizer,
         states=states,
     )
-    return after, Measured(loss, optax.global_norm(gradient))
+    return after, Measured(loss, optax.tree.norm(gradient))
