@@ -151,7 +151,7 @@ def test_one_nan_in_the_sensitivities_is_seen(drawn):
     hidden = carry.sensitivities.hidden
     hidden = hidden._replace(params=hidden.params._replace(bias=one))
     carry = carry._replace(sensitivities=carry.sensitivities._replace(hidden=hidden))
-    assert run_stream(drawn.params, carry, 0, seed=0)[1] == jnp.inf
+    assert run_stream(drawn.params, carry, 0, 0, seed=0)[1] == jnp.inf
 
 
 def test_costs_are_of_rounds_in_balanced_order(monkeypatch):

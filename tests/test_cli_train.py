@@ -2,6 +2,9 @@
 
 import json
 import os
+import resource
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlstm.cli import main
+from jaxlstm.cli import main, train
+from jaxlstm.training import checkpoints
 from jaxlstm.training.checkpoints import load, steps_saved
 
 rng = np.random.default_rng(0)
@@ -20,6 +24,9 @@ SIZES = [
     *("--layers", "2", "--hidden", "4", "--embedding", "3", "--batch", "3", "--window", "5"),
     *("--steps", "12", "--warmup", "2", "--evaluate-every", "4", "--dropout", "0.2"),
 ]
+
+ORBAX_FAILS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""Its tasks that fail are told of when they are collected, at some later time."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -103,25 +110,111 @@ def run_in(folder, text, *options):
     return folder, ["train", "--text", str(text), *SIZES, *options, "--checkpoint", str(folder)]
 
 
-def test_resumed_runs_end_at_the_same_bits(trained, text, tmp_path):
-    """Interrupted by Ctrl-C after a report, and gone on from an earlier step."""
-    folder, command = run_in(tmp_path / "run", text, "--keep", "9")
-    with start(command, "--log", str(beside(folder, ".jsonl"))) as process:
-        wait_until(lambda: steps_saved(folder) != [])
-        process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
-    done = steps_saved(folder)[-1]
-    assert process.returncode == (130 if done < 12 else 0)
-    if done < 12:
-        assert f"stopped after step {done} and saved; go on with: jaxlstm train --text" in told
-    resumed = ["train", "--text", str(text), "--checkpoint", str(folder), "--resume"]
-    assert main([*resumed, "--log", str(beside(folder, ".jsonl"))]) == 0
+def interrupted_after(monkeypatch, number, saves):
+    """Raises a signal within the checkpoint after so many; the rest is the real thing."""
+    real, seen = checkpoints.save, []
+
+    def save(*args):
+        real(*args)
+        seen.append(args)
+        if len(seen) == saves:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(checkpoints, "save", save)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_runs_resume_to_the_same_bits(
+    trained, text, tmp_path, capsys, monkeypatch, number
+):
+    folder, command = run_in(tmp_path / "run", text)
+    log = ["--log", str(beside(folder, ".jsonl"))]
+    interrupted_after(monkeypatch, number, 2)
+    assert main([*command, *log, "--keep", "5"]) == 130
+    told = capsys.readouterr().err
+    assert "stopped after step 9 and saved; go on with: jaxlstm train --text" in told
+    again = shlex.split(told.split("go on with: jaxlstm ")[1])
+    assert again == ["train", *command[1:3], *command[-2:], "--keep", "5", *log, "--resume"]
+    assert steps_saved(folder) == [4, 8, 9]
+    assert main(again) == 0
     assert state_bytes(folder) == state_bytes(trained)
-    steps = [line["step"] for line in log_of(folder)]
-    assert steps == sorted(set(steps))
-    assert {4, 8, 12} <= set(steps)
+    assert [line["step"] for line in log_of(folder)] == [4, 8, 9, 12]
+    assert np.all(np.diff([line["seconds"] for line in log_of(folder)]) > 0)
+    assert main([*again, "--step", "8"]) == 0
+    assert state_bytes(folder) == state_bytes(trained)
+
+
+def test_an_interrupted_run_without_a_folder_says_that_nothing_is_saved(text, capsys, monkeypatch):
+    _, command = run_in("unused", text)
+    reports = []
+
+    def stop(report):
+        reports.append(report)
+        signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(train, "_told", stop)
+    assert main(command[:-2]) == 130
+    assert len(reports) == 1
+    assert "stopped after step 5; nothing was saved" in capsys.readouterr().err
+
+
+def test_a_longer_run_goes_on_from_the_end(trained, text, tmp_path, capsys):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    resumed = ["train", "--text", str(text), "--checkpoint", str(folder), "--resume"]
+    assert main([*resumed, "--steps", "11"]) == 2
+    assert "--steps: expected at least the 12 done, got 11." in capsys.readouterr().err
+    assert main([*resumed, "--steps", "14"]) == 0
+    assert steps_saved(folder)[-1] == 14
+
+
+def test_a_log_cut_short_is_gone_on_with(trained, text, tmp_path, capsys):
+    folder, log = shutil.copytree(trained, tmp_path / "run"), tmp_path / "run.jsonl"
+    lines = beside(trained, ".jsonl").read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
+    resumed = ["train", "--text", str(text), "--checkpoint", str(folder), "--resume"]
+    assert main([*resumed, "--step", "8", "--log", str(log)]) == 0
+    assert [line["step"] for line in log_of(folder)] == [4, 8, 12]
+    log.write_text("{}\n")
+    assert main([*resumed, "--log", str(log)]) == 2
+    assert "expected a log of jaxlstm train" in capsys.readouterr().err
+    assert log.read_text() == "{}\n"
+
+
+@ORBAX_FAILS
+def test_a_full_disk_is_told_in_a_sentence(text, tmp_path, capsys):
+    """Files may not grow."""
+    _, command = run_in(tmp_path / "run", text)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        assert main(command) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capsys.readouterr().err
+    assert "step 4 cannot be saved: " in told
+    assert told.endswith("none was written before.\n")
+
+
+@ORBAX_FAILS
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(
+    trained, text, tmp_path, capsys
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    next((folder / "12").glob("state/d/*")).write_bytes(b"")
+    resumed = ["train", "--text", str(text), "--checkpoint", str(folder), "--resume"]
+    assert main(resumed) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.endswith("; before it stands step 8: --step 8.\n")
     assert main([*resumed, "--step", "8"]) == 0
     assert state_bytes(folder) == state_bytes(trained)
+
+
+def test_a_loss_that_is_not_finite_ends_with_a_sentence(text, capsys):
+    command = ["train", "--text", str(text), *SIZES, "--learning-rate", "1e38", "--clip", "0"]
+    assert main(command) == 1
+    assert "no longer finite within the 4 steps up to 4" in capsys.readouterr().err
 
 
 def start(command, *options):
@@ -193,10 +286,12 @@ def changed(path, content):
         (["--text", "missing.txt"], "missing.txt: expected a text file, got: No such file"),
         (["--text", "{empty}"], "empty: expected a text, got an empty file."),
         (["--text", "{binary}"], "binary: expected a text, got a binary file"),
-        (["--text", "{short}"], "text: expected at least 15 characters for a window of 5"),
+        (["--text", "{short}"], "text: expected at least 15 characters to train on"),
         (["--text", "{text}", "--hidden", "0"], "hidden: expected at least 1, got 0."),
         (["--text", "{text}", "--dropout", "1.5"], "dropout: expected a number from 0 and below 1"),
         (["--text", "{text}", "--dtype", "int8"], "dtype: expected one of"),
+        (["--text", "{text}", "--seed", "-1"], "seed: expected a number from 0 and below"),
+        (["--text", "{text}", "--checkpoint", "{empty}"], "empty: expected a folder for"),
         (["--text", "{text}", "--checkpoint", "{run}"], "expected a folder without checkpoints"),
         (["--text", "{text}", "--resume"], "--resume: expected --checkpoint DIR beside it."),
         (["--text", "{text}", "--step", "3"], "--step: expected --resume beside it."),
@@ -238,7 +333,11 @@ def test_bad_input_to_train(trained, text, tmp_path, capsys, options, told):
         ("train", ["--text", "{longer}", "--resume"], "the text: expected the one that"),
         ("evaluate", ["--text", "{other}"], "expected only the 10 characters of the vocabulary"),
         ("evaluate", ["--text", "{text}", "--step", "5"], "expected one of the steps [4, 8, 12]"),
-        ("sample", ["--prompt", "aé∂"], "got 'é', '∂'."),
+        (
+            "sample",
+            ["--prompt", "aé∂"],
+            "prompt: expected only the 10 characters of the vocabulary, got 'é', '∂'.",
+        ),
         ("sample", ["--temperature", "-1"], "temperature: expected a number of at least 0"),
         ("sample", ["--top-p", "2"], "top_p: expected a number above 0 and up to 1, got 2.0."),
     ],

@@ -261,6 +261,7 @@ def test_a_sample_is_what_the_whole_model_draws():
         ({"dropout": 1.0}, "dropout: expected a number from 0 and below 1, got 1.0."),
         ({"learning_rate": float("nan")}, "learning_rate: expected a number from 0, got nan."),
         ({"dtype": "int8"}, "dtype: expected one of 'float64', .*, got 'int8'."),
+        ({"seed": -1}, "seed: expected a number from 0 and below 4.29497e\\+09, got -1."),
         ({"schedule": "linear"}, "schedule: expected one of 'cosine', 'constant', got 'linear'."),
     ],
 )
@@ -275,6 +276,7 @@ def test_configuration_errors(changed, told):
         ({"prompt": ""}, "prompt: expected at least one character, got none."),
         ({"prompt": "xa!"}, "got '!', 'x'"),
         ({"temperature": -1.0}, "temperature: expected a number of at least 0, got -1.0."),
+        ({"length": 0}, "length: expected at least 1, got 0."),
         ({"top_p": 0.0}, "top_p: expected a number above 0 and up to 1, got 0.0."),
     ],
 )
@@ -282,3 +284,18 @@ def test_sampling_errors(changed, told):
     given = {"prompt": "a", "length": 3, "key": jax.random.key(0)} | changed
     with pytest.raises(ValueError, match=told):
         sample(CONFIG, start().params, TEXT.vocabulary, **given)
+
+
+def test_half_precision_trains_parameters_in_float32():
+    """And follows float32's losses."""
+    config = dataclasses.replace(CONFIG, dtype="bfloat16", window=20, steps=20, learning_rate=2e-2)
+    runs = []
+    for dtype in ("bfloat16", "float32"):
+        of_dtype = dataclasses.replace(config, dtype=dtype)
+        state = init_train_state(of_dtype, len(TEXT.vocabulary))
+        runs.append([report for state, report in training(of_dtype, TEXT, state, report_every=1)])
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.states)} == {jnp.dtype(dtype)}
+    losses = np.array([[report.loss for report in run] for run in runs])
+    assert abs(losses[0] - losses[1]).max() < 0.02
+    assert losses[0, -1] < losses[0, 0]

@@ -88,14 +88,21 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def write_json(destination: str, result: Any) -> None:
     """Writes ``result`` to the file, or to standard output where it is ``-``."""
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    try:
+    with writing("--json", destination):
         if destination == "-":
             print(text, end="", flush=True)
         else:
             Path(destination).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def writing(option: str, destination: str) -> Iterator[None]:
+    """Around what writes the file of an option: a full disk is told in a sentence."""
+    try:
+        yield
     except OSError as error:
         raise BadInputError(
-            f"--json {destination}: cannot be written: {error.strerror}."
+            f"{option} {destination}: cannot be written: {error.strerror}."
         ) from error
 
 
@@ -149,8 +156,11 @@ def function_named(name: str) -> Any:
 
 def writable(destination: str) -> str:
     """A file that can be written; ``-`` passes."""
-    if destination == "-":
-        return destination
+    return destination if destination == "-" else writable_file(destination)
+
+
+def writable_file(destination: str) -> str:
+    """A file that can be written."""
     path = Path(destination)
     known = path.exists()
     try:

@@ -22,7 +22,6 @@ from rich.table import Table
 import jaxlstm
 from jaxlstm.benchmark import Cost, measure_costs
 from jaxlstm.cli.arguments import (
-    BadInputError,
     add_json,
     add_text,
     function_named,
@@ -34,6 +33,7 @@ from jaxlstm.cli.arguments import (
     writable,
     write_json,
 )
+from jaxlstm.cli.plots import plotting
 from jaxlstm.gradient_check import GradientReport
 from jaxlstm.gradient_check.agreement import Agreement
 from jaxlstm.gradient_check.call import make_point
@@ -216,13 +216,7 @@ def _plotting(destination: str | None) -> Callable[[GradientReport], None] | Non
     """What draws the report to the file, looked for before anything is computed."""
     if destination is None:
         return None
-    if not destination.endswith((".png", ".pdf", ".svg")):
-        raise BadInputError(f"--plot: expected a .png, .pdf or .svg file, got {destination!r}.")
-    try:
-        from jaxlstm.plotting import save_gradient_report
-    except ImportError as error:
-        raise BadInputError("--plot: needs matplotlib: pip install 'jaxlstm[plot]'.") from error
-    return partial(save_gradient_report, destination=destination)
+    return partial(plotting(destination).save_gradient_report, destination=destination)
 
 
 def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:

@@ -136,9 +136,9 @@ def _streamed(
     with Progress(transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("steps", total=options.stream)
         while done < options.stream and math.isfinite(largest):
-            steps = min(piece, options.stream - done)
-            carry, found = run_stream(drawn.params, carry, steps, seed=options.seed + done)
-            largest, done = float(found), done + steps
+            end = min(done + piece, options.stream)
+            carry, found = run_stream(drawn.params, carry, done, end, seed=options.seed)
+            largest, done = float(found), end
             progress.update(task, completed=done)
     finite = math.isfinite(largest)
     exploded = f"The sensitivities [red]exploded[/red] within {done:,} steps."
@@ -165,9 +165,10 @@ def _estimate_table(estimates: dict[str, Estimate], exact: Judged, steps: int) -
 
 def _compared(exact: Judged) -> str:
     """Exact RTRL against BPTT, in words."""
-    ratio = exact.error if exact.ratio is None else exact.ratio
+    if exact.ratio is None:
+        return f"Exact RTRL and BPTT, relative error {exact.error:.1e}: {VERDICTS[exact.verdict]}."
     return (
-        f"Exact RTRL and BPTT differ by {ratio:.2g} times what rounding alone does "
+        f"Exact RTRL and BPTT differ by {exact.ratio:.2g} times what rounding alone does "
         f"({RATIO_LIMIT:g} pass): {VERDICTS[exact.verdict]}."
     )
 

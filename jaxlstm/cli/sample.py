@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     add_checkpoint(parser)
     parser.add_argument(
-        "--prompt", default="\n", metavar="TEXT", help="what is continued (default: a line's end)"
+        "--prompt", metavar="TEXT", help="what is continued (default: a line's end)"
     )
     parser.add_argument(
         "--length", type=positive, default=500, metavar="N", help="characters drawn (default 500)"
@@ -56,17 +56,18 @@ def run(options: argparse.Namespace) -> int:
     """Prints the prompt and what follows it, or writes both as JSON."""
     quiet = options.json == "-"
     state, about = loaded(options)
+    prompt = about.vocabulary[0] if options.prompt is None else options.prompt
     numbers = {"temperature": options.temperature, "top_p": options.top_p}
-    prompted = (about.config, state.params, about.vocabulary, options.prompt, options.length)
+    prompted = (about.config, state.params, about.vocabulary, prompt, options.length)
     with jax.enable_x64(about.config.dtype == "float64"):
         with users_input():
             pieces = sample(*prompted, key=jax.random.key(options.seed), **numbers)
         drawn = []
-        for piece in itertools.chain([options.prompt], pieces, ["\n"]):
+        for piece in itertools.chain([prompt], pieces, ["\n"]):
             drawn.append(piece)
             if not quiet:
                 print(piece, end="", flush=True)
     if options.json:
-        result = {"step": int(state.step), "prompt": options.prompt, "text": "".join(drawn[1:-1])}
+        result = {"step": int(state.step), "prompt": prompt, "text": "".join(drawn[1:-1])}
         write_json(options.json, result | numbers | {"seed": options.seed})
     return 0

@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import shlex
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,12 +25,13 @@ from jaxlstm.cli.arguments import (
     positive,
     text_named,
     users_input,
-    writable,
+    writable_file,
     write_json,
+    writing,
 )
 from jaxlstm.cli.checkpoints import orbax
 from jaxlstm.cli.plots import plotting
-from jaxlstm.tasks.text import Text
+from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import (
     Report,
     TrainConfig,
@@ -45,7 +46,7 @@ DESCRIPTION = """Train a character language model: LSTMs one on another, their g
 hand, Adam. Contiguous streams of the text, the recurrent state carried from window to window. With
 --checkpoint the run is saved wherever the held-out loss is measured, and goes on after a kill with
 --resume, to the bit. Ctrl-C saves. Exit code 0; 1 where the loss is no longer finite; 2 on bad
-input; 130 after Ctrl-C."""
+input; 130 after Ctrl-C or SIGTERM."""
 EXAMPLE = """example: jaxlstm train --text plays.txt --hidden 256 --checkpoint run --plot run.png;
 after a kill: jaxlstm train --text plays.txt --checkpoint run --resume"""
 HELP = {
@@ -76,6 +77,9 @@ class Start(NamedTuple):
     state: TrainState
 
 
+Save = Callable[[TrainState, Report], None]
+
+
 def add_parser(commands: Any) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
@@ -97,14 +101,19 @@ def add_parser(commands: Any) -> None:
         "--keep", type=positive, default=3, metavar="N", help="last checkpoints kept (default 3)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint, or from --step"
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint; of the options above only --steps may be given, to "
+        "train longer, and the schedule then ends there",
     )
-    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint to resume from")
     parser.add_argument(
-        "--log", type=writable, metavar="FILE", help="write every report as a line of JSON"
+        "--step", type=int, metavar="N", help="resume from this one; those after it are deleted"
     )
     parser.add_argument(
-        "--plot", type=writable, metavar="FILE", help="draw the losses (extra: plot)"
+        "--log", type=writable_file, metavar="FILE", help="write every report as a line of JSON"
+    )
+    parser.add_argument(
+        "--plot", type=writable_file, metavar="FILE", help="draw the losses (extra: plot)"
     )
     add_json(parser)
     parser.set_defaults(run=run)
@@ -121,10 +130,10 @@ def run(options: argparse.Namespace) -> int:
         start = _resumed(options, text, given) if options.resume else _fresh(options, text, given)
         check_streams(start.config, text)
     with jax.enable_x64(start.config.dtype == "float64"), ExitStack() as stack:
-        save = _saving(options, text, start.config, stack)
-        stop = stack.enter_context(_interrupted())
+        save = _saving(options, text, start, stack)
+        stopped = stack.enter_context(_interrupted())
         try:
-            return _train(options, text, start, save, stop)
+            return _train(options, text, start, save, stopped)
         except FloatingPointError as error:
             print(f"jaxlstm train: {error}", file=sys.stderr)
             return 1
@@ -149,7 +158,8 @@ def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> 
     """The state of a checkpoint; only the steps in all may differ from its run's."""
     if options.checkpoint is None:
         raise BadInputError("--resume: expected --checkpoint DIR beside it.")
-    state, about = orbax().load(options.checkpoint, options.step or "latest")
+    wanted = "latest" if options.step is None else options.step
+    state, about = orbax().load(options.checkpoint, wanted)
     config = dataclasses.replace(about.config, steps=given.get("steps", about.config.steps))
     for name, value in given.items():
         if value != getattr(config, name):
@@ -158,28 +168,29 @@ def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> 
                 f"{option}: expected {getattr(config, name)} as in {options.checkpoint}, "
                 f"got {value}; a run goes on as it began."
             )
+    if config.steps < int(state.step):
+        raise BadInputError(
+            f"--steps: expected at least the {int(state.step)} done, got {config.steps}."
+        )
     if text.vocabulary != about.vocabulary:
         counts = f"{len(about.vocabulary)} characters, got another of {len(text.vocabulary)}"
         raise BadInputError(f"the text: expected the vocabulary of {options.checkpoint}, {counts}.")
-    if orbax().describe(config, text).fingerprint != about.fingerprint:
+    if fingerprint(text) != about.fingerprint:
         raise BadInputError(f"the text: expected the one that {options.checkpoint} was trained on.")
     return Start(config, state)
 
 
-def _saving(
-    options: argparse.Namespace, text: Text, config: TrainConfig, stack: ExitStack
-) -> Callable[[TrainState, Report], None]:
+def _saving(options: argparse.Namespace, text: Text, start: Start, stack: ExitStack) -> Save:
     """What saves a checkpoint, or nothing without a folder for it."""
     if options.checkpoint is None:
         return lambda *_: None
     checkpoints = orbax()
-    about = checkpoints.describe(config, text)
-    manager = stack.enter_context(
-        checkpoints.open_checkpoints(options.checkpoint, keep=options.keep)
-    )
-    for step in manager.all_steps() if options.step else ():
-        if step > options.step:  # what follows the one resumed from is written anew
-            manager.delete(step)
+    about = checkpoints.describe(start.config, text)
+    with users_input():
+        if options.step is not None and start.config.steps > options.step:
+            checkpoints.forget_after(options.checkpoint, options.step)
+        opened = checkpoints.open_checkpoints(options.checkpoint, keep=options.keep)
+        manager = stack.enter_context(opened)
 
     def save(state: TrainState, report: Report) -> None:
         held_out = report.held_out and report.held_out.nats_per_character
@@ -190,52 +201,50 @@ def _saving(
 
 
 @contextmanager
-def _interrupted() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second stops at once."""
-    event = threading.Event()
+def _interrupted() -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM is noted in this list; the second stops at once."""
+    noted = list[int]()
 
     def note(number: Any, _: Any) -> None:
-        event.set()
+        noted.append(number)
         signal.signal(number, before[number])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _train(
-    options: argparse.Namespace,
-    text: Text,
-    start: Start,
-    save: Callable[[TrainState, Report], None],
-    stop: threading.Event,
+    options: argparse.Namespace, text: Text, start: Start, save: Save, stopped: list[int]
 ) -> int:
-    """Trains, saves, shows and logs; returns the exit code."""
-    config, console, began = start.config, Console(quiet=options.json == "-"), time.monotonic()
-    done = int(start.state.step)
+    """Trains, saves, logs and shows; returns the exit code."""
+    config, done = start.config, int(start.state.step)
     records = _records_up_to(options, done)
+    before, began = records[-1]["seconds"] if records else 0.0, time.monotonic()
     with _progress(config, done) as show, _log(options, records) as write:
-        for state, report in training(config, text, start.state, stop=stop.is_set):
-            records.append(_record(report, time.monotonic() - began))
+        for state, report in training(config, text, start.state, stop=lambda: bool(stopped)):
+            done = report.step
+            if stopped or is_due(done, config, config.evaluate_every):
+                save(state, report)
+            records.append(_record(report, before + time.monotonic() - began))
             write(records[-1])
             show(report)
-            if report.held_out:
-                console.print(_told(report), highlight=False, soft_wrap=True)
-            done = report.step
-            if stop.is_set() or is_due(done, config, config.evaluate_every):
-                save(state, report)
-    if options.plot:
-        plotting(options.plot).save_training(records, options.plot)
+            if report.held_out and options.json != "-":
+                print(_told(report))
     if options.json:
         described = {"config": dataclasses.asdict(config), "steps_done": done}
         write_json(options.json, described | (records[-1] if records else {}))
+    if options.plot:
+        with writing("--plot", options.plot):
+            plotting(options.plot).save_training(records, options.plot)
     if done < config.steps:
         print(_how_to_go_on(options, done), file=sys.stderr)
         return 130
-    console.print(f"{done:,} of {config.steps:,} steps done.", highlight=False)
+    if options.json != "-":
+        print(f"{done:,} of {config.steps:,} steps done.")
     return 0
 
 
@@ -249,9 +258,15 @@ def _records_up_to(options: argparse.Namespace, step: int) -> list[dict[str, Any
     """What the log of a resumed run holds of the steps that it does not do again."""
     if not (options.resume and options.log and Path(options.log).exists()):
         return []
-    with users_input():
-        lines = Path(options.log).read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines if line.endswith("}")]
+    records = []
+    for line in Path(options.log).read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut short by a kill; nothing follows it
+            break
+        if not isinstance(record, dict) or not {"step", "seconds"} <= record.keys():
+            raise BadInputError(f"--log {options.log}: expected a log of jaxlstm train.")
+        records.append(record)
     return [record for record in records if record["step"] <= step]
 
 
@@ -263,13 +278,16 @@ def _log(
     if options.log is None:
         yield lambda _: None
         return
-    with open(options.log, "w", encoding="utf-8") as file:
+    new = Path(f"{options.log}.new")
+    with writing("--log", options.log):
+        new.write_text("".join(f"{json.dumps(record)}\n" for record in records), "utf-8")
+        new.replace(options.log)
+    with open(options.log, "a", encoding="utf-8") as file:
 
         def write(record: dict[str, Any]) -> None:
-            print(json.dumps(record), file=file, flush=True)
+            with writing("--log", options.log):
+                print(json.dumps(record), file=file, flush=True)
 
-        for record in records:
-            write(record)
         yield write
 
 
@@ -307,8 +325,7 @@ def _how_to_go_on(options: argparse.Namespace, done: int) -> str:
     stopped = f"jaxlstm train: stopped after step {done:,}"
     if options.checkpoint is None:
         return f"{stopped}; nothing was saved, for there was no --checkpoint."
-    text = ("--text", str(options.text)) if options.text else ("--corpus", options.corpus)
-    command = shlex.join(
-        ["jaxlstm", "train", *text, "--checkpoint", str(options.checkpoint), "--resume"]
-    )
+    kept = ("text", "corpus", "checkpoint", "keep", "log", "plot", "json")
+    given = [(f"--{name}", str(getattr(options, name))) for name in kept if getattr(options, name)]
+    command = shlex.join(["jaxlstm", "train", *itertools.chain(*given), "--resume"])
     return f"{stopped} and saved; go on with: {command}"

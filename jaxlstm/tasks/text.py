@@ -1,6 +1,7 @@
 """Text as characters in numbers, and windows of it to train and evaluate on."""
 
 import codecs
+import hashlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -95,7 +96,9 @@ def code_points(content: str) -> UInt32[ndarray, " N"]:
     return np.frombuffer(content.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def encode(vocabulary: str, points: Integer[ndarray, "..."]) -> Int32[ndarray, "..."]:
+def encode(
+    vocabulary: str, points: Integer[ndarray, "..."], *, name: str = "text"
+) -> Int32[ndarray, "..."]:
     """The places of characters in a sorted vocabulary, in the shape of their code points.
 
     Raises:
@@ -112,9 +115,15 @@ def encode(vocabulary: str, points: Integer[ndarray, "..."]) -> Int32[ndarray, "
         named = ", ".join(repr(chr(point)) for point in distinct[:NAMED])
         more = ", …" if len(distinct) > NAMED else ""
         raise ValueError(
-            f"text: expected only the {len(known)} characters of the vocabulary, got {named}{more}."
+            f"{name}: expected only the {len(known)} characters of the vocabulary, "
+            f"got {named}{more}."
         )
     return codes.astype(np.int32)
+
+
+def fingerprint(text: Text) -> str:
+    """A digest of its characters."""
+    return hashlib.sha256(text.points.data).hexdigest()
 
 
 def split(
@@ -149,8 +158,8 @@ def stream_window(
     stride = len(points) // batch
     if stride < time:
         raise ValueError(
-            f"text: expected at least {time * batch} characters for a window of {time} in streams "
-            f"of {batch}, got {len(points)}."
+            f"text: expected at least {time * batch} characters to train on, for a window of "
+            f"{time} in streams of {batch}, got {len(points)}."
         )
     epoch, window = divmod(step, stride // time)
     offset = np.random.default_rng([seed, epoch]).integers(len(points))
@@ -171,7 +180,7 @@ def held_out_windows(
     check_size("time", time)
     check_size("batch", batch)
     if len(points) < 2:
-        raise ValueError(f"text: expected at least 2 characters held out, got {len(points)}.")
+        raise ValueError(f"text: expected at least 2 characters to evaluate on, got {len(points)}.")
     edges = np.arange(batch + 1) * (len(points) - 1) // batch
     sizes = np.diff(edges)
     return (

@@ -7,8 +7,10 @@ a digest of the state, by which a damaged checkpoint is known.
 import dataclasses
 import gc
 import hashlib
+import json
 import logging
 import math
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
-from jaxlstm.tasks.text import Text
+from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training.config import TrainConfig
 from jaxlstm.training.step import TrainState, init_train_state
 
@@ -33,6 +36,17 @@ except ImportError as error:
     raise ImportError("checkpoints need orbax: pip install 'jaxlstm[train]'.") from error
 
 STATE, ABOUT, HELD_OUT = "state", "about", "held_out"
+
+
+def _held_out(metrics: dict[str, float]) -> float:
+    """Infinite where it was not measured."""
+    return metrics[HELD_OUT]
+
+
+RANKED = {"best_fn": _held_out, "best_mode": "min"}
+"""Orbax reads the held-out loss of every checkpoint."""
+UNREAD = {"create": False, "lightweight_initialize": True}
+"""Nothing is read of a checkpoint that is not asked for: another one may be damaged."""
 
 
 class About(NamedTuple):
@@ -51,7 +65,7 @@ class About(NamedTuple):
 
 def describe(config: TrainConfig, text: Text) -> About:
     """What a checkpoint of a run on this text says."""
-    return About(config, text.vocabulary, hashlib.sha256(text.points.data).hexdigest())
+    return About(config, text.vocabulary, fingerprint(text))
 
 
 @contextmanager
@@ -63,12 +77,13 @@ def open_checkpoints(folder: Path, *, keep: int = 3) -> Iterator[ocp.CheckpointM
         keep: how many of the last ones stay; the best on the held-out text stays too.
 
     Raises:
-        ValueError: the held-out loss of one of them cannot be read.
+        ValueError: the folder cannot be used, or the held-out loss of a checkpoint cannot be read.
     """
-    best = BestN(get_metric_fn=_held_out, reverse=True, n=1)
+    best = BestN(get_metric_fn=_held_out, reverse=True, n=1, keep_checkpoints_without_metrics=False)
     kept = AnyPreservationPolicy([LatestN(keep), best])
+    _make(folder)
     options = {"preservation_policy": kept, "cleanup_tmp_directories": True}
-    with _ranked(folder, **options) as manager:
+    with _opened(folder, **RANKED, **options) as manager:
         yield manager
 
 
@@ -81,19 +96,15 @@ def save(
         ValueError: it cannot be written; those before it are as they were.
     """
     arrays, step = _with_key_data(state), int(state.step)
-    described = about._asdict() | {
-        "config": dataclasses.asdict(about.config),
-        "digest": _digest(arrays),
-    }
+    described = about._asdict() | {"config": dataclasses.asdict(about.config)}
+    described["digest"] = _digest(described, arrays)
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(described)
+    )
+    measured = {HELD_OUT: math.inf if held_out is None else held_out}
     try:
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(described)
-            ),
-            metrics={HELD_OUT: math.inf if held_out is None else held_out},
-            force=True,
-        )
+        with _one_error_alone():
+            manager.save(step, args=items, metrics=measured, force=True)
     except Exception as error:
         last = manager.latest_step()
         stands = "none was written before" if last is None else f"the last good one is step {last}"
@@ -109,9 +120,9 @@ def load(folder: Path, step: int | str = "latest") -> tuple[TrainState, About]:
         ValueError: none is there, or it is damaged; then the one before it is named.
     """
     wanted = _wanted(folder, step)
-    with _unranked(folder) as manager:
+    with _opened(folder, **UNREAD) as manager:
         try:
-            with _asyncio_silenced():
+            with _one_error_alone():
                 return _read(manager, wanted)
         except Exception as error:
             before = max((s for s in manager.all_steps() if s < wanted), default=None)
@@ -124,36 +135,39 @@ def steps_saved(folder: Path) -> list[int]:
     """The steps of which a folder holds a checkpoint, in order; none where it is not there."""
     if not folder.is_dir():
         return []
-    with _unranked(folder) as manager:
+    with _opened(folder, **UNREAD) as manager:
         return sorted(manager.all_steps())
 
 
-def _manager(folder: Path, **options: Any) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
-        folder.absolute(),
-        options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
-        item_names=(STATE, ABOUT),
-    )
+def forget_after(folder: Path, step: int) -> None:
+    """Deletes the checkpoints of later steps, whatever state they are in."""
+    with _opened(folder, **UNREAD) as manager:
+        for later in manager.all_steps():
+            if later > step:
+                manager.delete(later)
 
 
-def _unranked(folder: Path) -> ocp.CheckpointManager:
-    """Reads nothing of a checkpoint that is not asked for: another one may be damaged."""
-    return _manager(folder, create=False, lightweight_initialize=True)
-
-
-def _ranked(folder: Path, **options: Any) -> ocp.CheckpointManager:
-    """With the held-out loss of each checkpoint, infinite where it was not measured."""
+def _make(folder: Path) -> None:
     try:
-        return _manager(folder, best_fn=_held_out, best_mode="min", **options)
-    except ValueError as error:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise ValueError(
-            f"{folder}: the held-out loss of a checkpoint is damaged ({_first_line(error)}); "
-            f"expected it beside each of the steps {steps_saved(folder)}."
+            f"{folder}: expected a folder for checkpoints, got: {error.strerror}."
         ) from error
 
 
-def _held_out(metrics: dict[str, float]) -> float:
-    return metrics[HELD_OUT]
+def _opened(folder: Path, **options: Any) -> ocp.CheckpointManager:
+    try:
+        return ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
+            item_names=(STATE, ABOUT),
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}: the held-out loss of a checkpoint is damaged ({_first_line(error)}); it "
+            f"stands in metrics, under one of the steps {steps_saved(folder)}: delete that step."
+        ) from error
 
 
 def _wanted(folder: Path, step: int | str) -> int:
@@ -163,7 +177,7 @@ def _wanted(folder: Path, step: int | str) -> int:
     if step == "latest":
         return saved[-1]
     if step == "best":
-        with _ranked(folder, create=False) as manager:
+        with _opened(folder, **RANKED, create=False) as manager:
             best = manager.best_step()
             return saved[-1] if best is None else best
     if step not in saved:
@@ -175,14 +189,18 @@ def _read(manager: ocp.CheckpointManager, step: int) -> tuple[TrainState, About]
     described = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))[ABOUT]
     config = TrainConfig(**described["config"])
     with jax.enable_x64(config.dtype == "float64"):
-        expected = jax.eval_shape(
-            lambda: _with_key_data(init_train_state(config, len(described["vocabulary"])))
+        place = SingleDeviceSharding(jax.devices()[0])
+        expected = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            jax.eval_shape(
+                lambda: _with_key_data(init_train_state(config, len(described["vocabulary"])))
+            ),
         )
         arrays = manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(expected))
         )[STATE]
-    if _digest(arrays) != described["digest"]:
-        raise ValueError("its arrays are not those that were saved")
+    if _digest(described, arrays) != described["digest"]:
+        raise ValueError("its contents are not those that were saved")
     state = arrays._replace(key=jax.random.wrap_key_data(arrays.key))
     return state, About(config, described["vocabulary"], described["fingerprint"])
 
@@ -191,8 +209,10 @@ def _with_key_data(state: TrainState) -> TrainState:
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _digest(arrays: Any) -> str:
-    digest = hashlib.sha256()
+def _digest(described: dict[str, Any], arrays: Any) -> str:
+    """Of what a checkpoint says and of every bit of its arrays."""
+    told = {name: value for name, value in described.items() if name != "digest"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for leaf in jax.tree.leaves(arrays):
         array = np.asarray(leaf)
         digest.update(f"{array.dtype} {array.shape}".encode())
@@ -201,15 +221,16 @@ def _digest(arrays: Any) -> str:
 
 
 @contextmanager
-def _asyncio_silenced() -> Iterator[None]:
-    """Of a damaged checkpoint each array fails by itself; asyncio would log every one of them."""
+def _one_error_alone() -> Iterator[None]:
+    """Each array that cannot be read or written fails by itself; asyncio would tell of them all."""
     logger = logging.getLogger("asyncio")
-    before, logger.disabled = logger.disabled, True
+    before = logger.disabled, sys.unraisablehook
+    logger.disabled, sys.unraisablehook = True, lambda _: None
     try:
         yield
     finally:
         gc.collect()
-        logger.disabled = before
+        logger.disabled, sys.unraisablehook = before
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """What a run of training is made of; everything else follows from it and the text."""
 
 import dataclasses
+import math
 from typing import Any
 
-from jaxlstm.validation import DTYPES, check_size
+from jaxlstm.validation import check_size
 
 GRADIENTS = ("hand", "autodiff")
 SCHEDULES = ("cosine", "constant")
+TRAINED_IN = ("float64", "float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,8 @@ class TrainConfig:
         hidden: units of each, H.
         embedding: size of a character's row, D.
         dropout: the share of values that is dropped between the layers and before the readout.
-        dtype: of parameters and activations.
+        dtype: of activations and products: float64, float32 or bfloat16. Parameters and optimizer
+            are in float32 at least.
         batch: contiguous streams of the text, B.
         window: characters that one step reads of each stream, and through which the gradient goes
             back, T.
@@ -64,15 +67,25 @@ class TrainConfig:
         for name, high in (("dropout", 1.0), ("held_out", 1.0)):
             _check_range(name, getattr(self, name), high)
         for name in ("learning_rate", "weight_decay", "clip", "warmup"):
-            _check_range(name, getattr(self, name), float("inf"))
-        _check_choice("dtype", self.dtype, DTYPES)
+            _check_range(name, getattr(self, name))
+        for name in ("warmup", "seed"):
+            _check_whole(name, getattr(self, name))
+        _check_range("seed", self.seed, 2.0**32)
+        _check_choice("dtype", self.dtype, TRAINED_IN)
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("gradient", self.gradient, GRADIENTS)
 
 
-def _check_range(name: str, value: Any, high: float) -> None:
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}.")
+
+
+def _check_range(name: str, value: Any, high: float = math.inf) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {value!r}.")
     if not 0 <= value < high:
-        below = "" if high == float("inf") else f" and below {high:g}"
+        below = "" if high == math.inf else f" and below {high:g}"
         raise ValueError(f"{name}: expected a number from 0{below}, got {value}.")
 
 

@@ -9,10 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt
 from numpy import ndarray
 
+from jaxlstm.masks import keep, valid_steps
 from jaxlstm.tasks.text import HeldOutWindow, held_out_windows
 from jaxlstm.training.config import TrainConfig
-from jaxlstm.training.model import FUNCTIONS, ModelParams, States, character_losses, init_states
-from jaxlstm.types import at_least_float32
+from jaxlstm.training.model import (
+    FUNCTIONS,
+    ModelParams,
+    States,
+    character_losses,
+    computed_in,
+    init_states,
+)
 
 
 class Evaluation(NamedTuple):
@@ -60,13 +67,11 @@ def _window_loss(
 ) -> tuple[Float[Array, ""], States]:
     """The sum of a window's losses, and the states at each stream's length."""
     losses, states = character_losses(
-        params,
+        computed_in(config, params),
         window.characters,
         window.targets,
         states,
         lengths=window.lengths,
         functions=FUNCTIONS[config.gradient],
     )
-    counted = jnp.arange(config.window)[:, None] < window.lengths
-    losses = losses.astype(at_least_float32(losses.dtype))
-    return jnp.where(counted, losses, 0).sum(), states
+    return keep(valid_steps(jnp.asarray(window.lengths), config.window), losses).sum(), states

@@ -51,11 +51,11 @@ def training(
             every state given here, once the next one is asked for.
         report_every: steps between two reports; where the held-out part is measured there is one
             too, and at the last step.
-        stop: asked before every step; where true the run ends with a report.
+        stop: asked after every step; where true the run ends with a report.
 
     Raises:
         ValueError: a text too short for the streams.
-        FloatingPointError: a loss that is not finite, with the step.
+        FloatingPointError: a loss or a gradient that is not finite, with the step.
     """
     trained_on, held_out = split(text.points, config.held_out)
 
@@ -78,8 +78,10 @@ def training(
         stopped = stop()
         if not (stopped or is_due(step, config, report_every, config.evaluate_every)):
             continue
-        loss, speed = _mean_loss(measured, step), len(measured) / (time.perf_counter() - start)
-        norm, evaluation = float(of_step.gradient_norm), held_out_loss(step)
+        loss, norm = _mean_loss(measured), float(of_step.gradient_norm)
+        speed = len(measured) / (time.perf_counter() - start)
+        _check_finite(loss + norm, step, len(measured))
+        evaluation = held_out_loss(step)
         yield state, Report(step, loss, norm, speed * config.window * config.batch, evaluation)
         if stopped:
             return
@@ -102,11 +104,13 @@ def is_due(step: int, config: TrainConfig, *every: int) -> bool:
     return step == config.steps or any(step % each == 0 for each in every)
 
 
-def _mean_loss(measured: list[Measured], step: int) -> float:
-    loss = math.fsum(float(of_step.loss) for of_step in measured) / len(measured)
-    if not math.isfinite(loss):
+def _mean_loss(measured: list[Measured]) -> float:
+    return math.fsum(float(of_step.loss) for of_step in measured) / len(measured)
+
+
+def _check_finite(value: float, step: int, count: int) -> None:
+    if not math.isfinite(value):
         raise FloatingPointError(
-            f"the loss is no longer finite within the {len(measured)} steps up to {step}: a lower "
-            "learning rate or a lower clip may help."
+            f"loss or gradient no longer finite within the {count} steps up to {step}: in a new "
+            "run, a lower learning rate or a lower clip may help."
         )
-    return loss

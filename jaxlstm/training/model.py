@@ -77,14 +77,18 @@ def init_model(key: Array, characters: int, config: TrainConfig) -> ModelParams:
     ((7, 3), (5, 7))
     """
     keys = jax.random.split(key, 3)
-    D, H, dtype = config.embedding, config.hidden, jnp.dtype(config.dtype)
-    drawn = at_least_float32(dtype)
-    kernel = 0.1 * jax.nn.initializers.glorot_uniform()(keys[2], (H, characters), drawn)
+    D, H, dtype = config.embedding, config.hidden, at_least_float32(config.dtype)
+    kernel = 0.1 * jax.nn.initializers.glorot_uniform()(keys[2], (H, characters), dtype)
     return ModelParams(
-        embedding=jax.random.normal(keys[0], (characters, D), drawn).astype(dtype),
+        embedding=jax.random.normal(keys[0], (characters, D), dtype),
         layers=init_layers(keys[1], D, H, config.layers, dtype=dtype),
-        readout=ReadoutParams(kernel.astype(dtype), jnp.zeros(characters, dtype)),
+        readout=ReadoutParams(kernel, jnp.zeros(characters, dtype)),
     )
+
+
+def computed_in(config: TrainConfig, params: ModelParams) -> ModelParams:
+    """The parameters in the dtype that the model computes in."""
+    return jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
 
 
 def init_states(config: TrainConfig, batch: int) -> States:
@@ -138,6 +142,10 @@ def character_losses(
     functions: Functions = FUNCTIONS["hand"],
     **options: Any,
 ) -> tuple[Float[Array, "T B"], States]:
-    """The cross-entropy of every target in nats, and the next states; options as above."""
+    """The cross-entropy of every target in nats, in float32 at least, and the next states.
+
+    Options are those of ``model_logits``.
+    """
     scores, states = model_logits(params, characters, states, functions=functions, **options)
+    scores = scores.astype(at_least_float32(scores.dtype))
     return functions.cross_entropy(scores, targets), states

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxlstm.tasks.text import code_points, encode
 from jaxlstm.training.config import TrainConfig
-from jaxlstm.training.model import ModelParams, States, init_states, model_logits
+from jaxlstm.training.model import ModelParams, States, computed_in, init_states, model_logits
+from jaxlstm.validation import check_size
 
 CHUNK = 32
 """Characters that one call of the compiled program draws."""
@@ -47,8 +48,11 @@ def sample(
         raise ValueError(f"temperature: expected a number of at least 0, got {temperature}.")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p: expected a number above 0 and up to 1, got {top_p}.")
-    codes = encode(vocabulary, code_points(prompt))
-    return _continue(config, params, vocabulary, codes, length, key, temperature, top_p)
+    check_size("length", length)
+    codes = encode(vocabulary, code_points(prompt), name="prompt")
+    return _continue(
+        config, computed_in(config, params), vocabulary, codes, length, key, temperature, top_p
+    )
 
 
 def _continue(
@@ -107,10 +111,10 @@ def draw_code(
 ) -> Int[Array, ""]:
     """Draws from ``softmax(scores / temperature)``, cut to the likeliest that make up ``top_p``."""
     greedy = temperature == 0
-    scaled = scores.astype(jnp.float32) / jnp.where(greedy, 1.0, temperature).astype(jnp.float32)
+    scaled = (scores - scores.max()).astype(jnp.float32) / jnp.where(greedy, 1.0, temperature)
     order = jnp.argsort(-scaled)
     ordered = scaled[order]
     before = jnp.cumsum(jax.nn.softmax(ordered)) - jax.nn.softmax(ordered)
-    kept = jnp.where(before < top_p, ordered, -jnp.inf)  # the first always: nothing is before it
+    kept = jnp.where((before < top_p) | (top_p >= 1), ordered, -jnp.inf)  # the first always
     place = jnp.where(greedy, 0, jax.random.categorical(key, kept))
     return order[place].astype(jnp.int32)

@@ -15,6 +15,7 @@ from jaxlstm.training.model import (
     ModelParams,
     States,
     character_losses,
+    computed_in,
     init_model,
     init_states,
 )
@@ -89,7 +90,7 @@ def train_step(
 
     def mean_loss(params: ModelParams) -> tuple[Array, States]:
         losses, after = character_losses(
-            params,
+            computed_in(config, params),
             window.characters,
             window.targets,
             jax.tree.map(lambda leaf: jnp.where(window.first, 0, leaf), state.states),
