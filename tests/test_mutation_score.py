@@ -31,9 +31,9 @@ def assert_caught(mutants, shape, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(2))
-def test_every_noticeable_mutant_is_caught_in_float64(part):
-    assert_caught(ALL[part::2], SHAPES[0], "float64")
+def test_noticeable_mutants_are_caught_in_float64():
+    """Every other one."""
+    assert_caught(ALL[::2], SHAPES[0], "float64")
 
 
 @pytest.mark.slow
@@ -42,17 +42,17 @@ def test_every_noticeable_mutant_is_caught_in_float64(part):
 )
 def test_some_mutants_at_larger_sizes(shape, dtype):
     """A few; a run over all, in both dtypes, takes more than an hour."""
-    assert_caught(ALL[3::46], shape, dtype)
+    assert_caught(ALL[3::92], shape, dtype)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "mutants", [KNOWN[::4], KNOWN[2::4], HELD_APART], ids=["even", "odd", "held apart"]
+    "mutants", [KNOWN[::8], KNOWN[4::8], HELD_APART], ids=["even", "odd", "held apart"]
 )
 def test_mutants_are_caught_and_named_where_others_miss_more(mutants):
     """In float32, the right equation among the first two for at least 90 of 100.
 
-    Every other mutant, and all held apart; ``mutants.scores`` runs and prints all.
+    One in four, and all held apart; ``mutants.scores`` runs and prints all.
     """
     scores = [score(mutant) for mutant in mutants]
     noticeable = [one for one in scores if one.noticeable]
