@@ -1,0 +1,146 @@
+"""A vanilla RNN, the LSTM's contrast, with its derivatives by hand.
+
+    h_t       = tanh(x_t U + h_{t-1} W + b)                                 [R1]
+    dh_t/dh_{t-1} = diag(1 - h_t^2) W'                                      [R2]
+    dL/dh_{k-1}   = dL/dh_k dh_k/dh_{k-1}                                   [R3]
+    dL/dW         = sum_k h_{k-1}' (dL/dh_k * (1 - h_k^2))                  [R4]
+
+[R3] and [R4] are document 003's formula: dL_t/ds_t times the sum over k of the product of the
+Jacobians from k to t times the explicit derivative of s_k by W.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+
+class RNNParams(NamedTuple):
+    """The parameters of a vanilla RNN; a pytree.
+
+    Attributes:
+        input_kernel: ``U`` [D, H].
+        recurrent_kernel: ``W`` [H, H].
+        bias: ``b`` [H].
+    """
+
+    input_kernel: Float[Array, "D H"]
+    recurrent_kernel: Float[Array, "H H"]
+    bias: Float[Array, " H"]
+
+
+class RNNSteps(NamedTuple):
+    """All steps of an RNN over its inputs as linear maps of h; a pytree.
+
+    Attributes:
+        recurrent_kernel: ``W`` [H, H].
+        derivative: 1 - h_t^2 for every step, [T, B, H] ([T, H] unbatched).
+    """
+
+    recurrent_kernel: Float[Array, "H H"]
+    derivative: Float[Array, "*T H"]
+
+
+def rnn(
+    params: RNNParams, inputs: ArrayLike, initial_state: ArrayLike | None = None
+) -> Float[Array, "*T H"]:
+    """The hidden states of all steps [R1]; what differentiates it is JAX.
+
+    Args:
+        params: input kernel [D, H], recurrent kernel [H, H], bias [H].
+        inputs: [T, B, D] ([T, D] unbatched), of the parameters' dtype.
+        initial_state: [B, H] ([H] unbatched); zeros if None.
+
+    Returns:
+        h_1, ..., h_T: [T, B, H] ([T, H] unbatched).
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit, in one sentence.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxlstm.rnn import RNNParams, rnn
+    >>> rnn(RNNParams(jnp.ones((3, 5)), jnp.eye(5), jnp.zeros(5)), jnp.ones((7, 2, 3))).shape
+    (7, 2, 5)
+    """
+    _check(params, inputs, initial_state)
+    return _rnn(*jax.tree.map(jnp.asarray, (params, inputs, initial_state)))
+
+
+def linearize_rnn(
+    params: RNNParams, inputs: ArrayLike, initial_state: ArrayLike | None = None
+) -> RNNSteps:
+    """Runs the RNN and keeps what is linear in each step.
+
+    Arguments and errors are those of ``rnn``.
+    """
+    hidden = rnn(params, inputs, initial_state)
+    return RNNSteps(jnp.asarray(params.recurrent_kernel), (1 + hidden) * (1 - hidden))
+
+
+def rnn_jacobians(steps: RNNSteps) -> Float[Array, "*T H H"]:
+    """dh_t/dh_{t-1} of every step [R2], the output's unit before the input's: [T, B, H, H].
+
+    Args:
+        steps: from ``linearize_rnn``.
+    """
+    return steps.derivative[..., None] * steps.recurrent_kernel.T  # [R2]
+
+
+@jax.jit
+def rnn_state_gradients(steps: RNNSteps, d_h: Array) -> Float[Array, "*T H"]:
+    """dL/dh_k for k = 0, ..., T of a loss on the last state [R3]: [T + 1, B, H].
+
+    Args:
+        steps: from ``linearize_rnn``. For L_t, those up to step t.
+        d_h: dL/dh_t, [B, H] ([H] unbatched).
+    """
+
+    def back(d_h: Array, derivative: Array) -> tuple[Array, Array]:
+        return (d_h * derivative) @ steps.recurrent_kernel.T, d_h  # [R3]
+
+    d_first, rest = jax.lax.scan(back, d_h, steps.derivative, reverse=True)
+    return jnp.concatenate([d_first[None], rest])
+
+
+@jax.jit
+def _rnn(params: RNNParams, inputs: Array, initial_state: Array | None) -> Array:
+    if initial_state is None:
+        shape = (*inputs.shape[1:-1], len(params.recurrent_kernel))
+        initial_state = jnp.zeros(shape, inputs.dtype)
+
+    def forward_step(h: Array, x_t: Array) -> tuple[Array, Array]:
+        h = jnp.tanh(x_t @ params.input_kernel + h @ params.recurrent_kernel + params.bias)  # [R1]
+        return h, h
+
+    return jax.lax.scan(forward_step, initial_state, inputs)[1]
+
+
+def _check(params: Any, inputs: Any, initial_state: Any) -> None:
+    """Requires arguments that ``rnn`` takes."""
+    if not isinstance(params, RNNParams):
+        raise TypeError(f"params: expected RNNParams, got {type(params).__name__}.")
+    D, H = (*jnp.shape(params.input_kernel), 0, 0)[:2]
+    batch = jnp.shape(inputs)[1:-1][:1]
+    expected = {
+        "params.input_kernel": (params.input_kernel, (D, H)),
+        "params.recurrent_kernel": (params.recurrent_kernel, (H, H)),
+        "params.bias": (params.bias, (H,)),
+        "inputs": (inputs, (*jnp.shape(inputs)[:1], *batch, D)),
+    }
+    if initial_state is not None:
+        expected["initial_state"] = (initial_state, (*batch, H))
+    for name, (value, shape) in expected.items():
+        _check_array(name, value, shape, params.input_kernel)
+
+
+def _check_array(name: str, value: Any, shape: tuple[int, ...], like: Any) -> None:
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(value.shape)}.")
+    if value.dtype != like.dtype or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: expected the floating dtype of params.input_kernel, {like.dtype}, "
+            f"got {value.dtype}."
+        )
