@@ -56,6 +56,26 @@ def test_output_gate_path_is_the_documents_t_1():
     assert_close(path.direction * jnp.exp(path.log_norm)[..., None], np.stack(truth), 1e-14)
 
 
+def test_bounds_are_the_documents():
+    """Over the valid steps after k alone; a reset among them has K_j = 0."""
+    problem = draw(1, *SMALL, jnp.float64)
+    params, inputs, state, lengths, resets, (_, (row, _)) = problem
+    steps = linearize(params, inputs, state, lengths=lengths, resets=resets)
+    W_o = np.split(np.asarray(params.recurrent_kernel), 4, axis=1)[3]
+    K = np.abs(steps.each.derivatives.dh_dzo).max(-1) * ~np.asarray(resets)
+    truth, H = np.empty((3, 8, 4)), len(W_o)
+    for k, b in np.ndindex(8, 4):
+        path, size = K[k : lengths[b], b], np.linalg.norm(row[b])
+        truth[0, k, b] = size * np.prod(path * np.linalg.norm(W_o, 2))
+        truth[1, k, b] = size * (path.max(initial=0) * np.linalg.norm(W_o, 2)) ** len(path)
+        truth[2, k, b] = size * (H / 2 * np.linalg.norm(W_o)) ** len(path)
+    found = path_bounds(steps, row)
+    for bound, known in zip(found[1:], truth, strict=True):
+        assert_close(
+            jnp.exp(bound) / np.maximum(known, 1e-300), known / np.maximum(known, 1e-300), 1e-13
+        )
+
+
 def random_bounds(seed: Array, activations: Activations) -> tuple[PathBounds, Array, Array]:
     """Of one draw: the bounds, the tight one, and |K_j| of every step."""
     keys = iter(jax.random.split(jax.random.key(seed), 6))

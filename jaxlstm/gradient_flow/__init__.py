@@ -78,11 +78,19 @@ from jaxlstm.gradient_flow.paths import (
     path_parts,
     shares,
 )
+from jaxlstm.gradient_flow.report import (
+    Advice,
+    GradientFlowReport,
+    advice,
+    gradient_flow_report,
+)
 from jaxlstm.gradient_flow.reverse import StateGradients, state_gradients
 from jaxlstm.gradient_flow.spectra import Spectrum, lstm_spectrum, rnn_spectrum
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step, linearize
 
 __all__ = [
+    "Advice",
+    "GradientFlowReport",
     "LSTMSteps",
     "OutputGatePath",
     "PathBounds",
@@ -92,7 +100,9 @@ __all__ = [
     "StateGradients",
     "Step",
     "StepJacobians",
+    "advice",
     "cancellation",
+    "gradient_flow_report",
     "jacobian_product",
     "linearize",
     "lstm_spectrum",

@@ -84,15 +84,15 @@ def _linearize(
     carried = None if resets is None else ~resets
 
     def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, CellDerivatives]:
-        x_t, valid_t, carried_t = step_t
+        x_t, carried_t = step_t
         entered = keep(carried_t, state)
         z = x_t @ params.input_kernel + entered.hidden @ params.recurrent_kernel + params.bias
         gates = gate_values(z, activations)  # [F1] [F2] [F3] [F4] [F5]
         after = next_state(gates, entered.cell, activations)  # [F6] [F7]
         derivatives = cell_derivatives(gates, entered.cell, after.cell, activations)
-        return keep(valid_t, after, state), derivatives
+        return after, derivatives
 
-    xs = (keep(valid, inputs), valid, carried)
+    xs = (keep(valid, inputs), carried)
     _, derivatives = jax.lax.scan(forward_step, initial_state, xs)
     return LSTMSteps(params.recurrent_kernel, Step(derivatives, valid, carried))
 
