@@ -46,9 +46,10 @@ The documents' own two paths, and their bounds with the first factor |L'| = |dL/
     |t_1| <= |L'| prod_j |K_j| |W_o|                                        [G14]
     |t_1| <= |L'| |prod_j K_j W_o'|                      attained           [G15]
 
-with K_j = diag(dh/dz_o)_j and the spectral norm where no other is named. Document 003 leaves its K
-undefined. The diagonal of any one step will not do: K must be the largest over all steps of the
-path, |K| = max_j |K_j|, at most 1/4 for a bounded psi, since o (1 - o) <= 1/4 and |psi| <= 1.
+with K_j = diag(dh/dz_o)_j and the spectral norm where no other is named. Document 003, which counts
+to ``h_{k-1}`` and so to the power t - k + 1, leaves its K undefined. The diagonal of any one step
+will not do: it must be the largest over the steps of the path, |K| = max_j |K_j|, which is at most
+1/4 for a bounded psi, since o (1 - o) <= 1/4 and |psi| <= 1.
 
 How the product of all steps' Jacobians stretches space, at any length, by QR:
 

@@ -179,7 +179,7 @@ def advice(report: GradientFlowReport) -> Advice:
     norms = np.asarray(report.parameter_gradients, np.float64)
     median, largest = float(np.median(norms)), float(norms.max())
     scale = min(1.0, median / largest) if largest > 0 else 1.0
-    exponent = float(np.max(report.spectrum.exponents))
+    exponent = float(np.fmax.reduce(report.spectrum.exponents, axis=None))
     gains = np.asarray(report.kernel_singular_values)
     low, high = float(gains.min()), float(gains.max())
     lines = (

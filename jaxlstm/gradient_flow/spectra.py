@@ -144,8 +144,8 @@ def _spectrum(
     generic = jax.random.orthogonal(jax.random.key(0), size, dtype=count.dtype)[:, :n]
     start = (generic, jnp.zeros(n, count.dtype), jnp.eye(n, dtype=count.dtype))
     (_, growth, V), growths = jax.lax.scan(extend, start, steps)
-    values = _log_singular_values(growth, V)
-    return Spectrum(growths, jnp.sort(growth / count, descending=True), values)
+    exponents = jnp.sort(jnp.where(count > 0, growth / count, jnp.nan), descending=True)
+    return Spectrum(growths, exponents, _log_singular_values(growth, V))
 
 
 def _graded(R: Array, growth: Array, lost: Array | float) -> tuple[Array, Array]:
