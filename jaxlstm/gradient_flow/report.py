@@ -107,12 +107,9 @@ def gradient_flow_report(
     """
     masks = {"lengths": lengths, "resets": resets}
     steps = linearize(params, inputs, initial_state, **masks, activations=activations)
-    if d_h is None:
-        like = steps.each.derivatives.dh_dc
-        d_h = jnp.full(like.shape[1:], like.shape[-1] ** -0.5, like.dtype)
-    log_survival, log_forget = _log_forgets(steps)
-    by_gate = jnp.stack(jnp.split(steps.recurrent_kernel, 4, axis=-1))
+    d_h = _even_cotangent(steps) if d_h is None else d_h
     sequences = (inputs, initial_state, lengths, resets, d_h)
+    log_survival, log_forget = _log_forgets(steps)
     return GradientFlowReport(
         path_norms(steps, d_h, crossings=crossings),
         norm(state_gradients(steps, d_h).gates),
@@ -121,8 +118,18 @@ def gradient_flow_report(
         log_forget,
         lstm_spectrum(steps, directions=directions),
         _parameter_gradients(activations, params, *jax.tree.map(jnp.asarray, sequences)),
-        jnp.linalg.svd(by_gate, compute_uv=False),
+        _singular_values_by_gate(steps.recurrent_kernel),
     )
+
+
+def _even_cotangent(steps: LSTMSteps) -> Array:
+    """The same for all units, of norm 1."""
+    like = steps.each.derivatives.dh_dc
+    return jnp.full(like.shape[1:], like.shape[-1] ** -0.5, like.dtype)
+
+
+def _singular_values_by_gate(W: Float[Array, "H G"]) -> Float[Array, "4 H"]:
+    return jnp.linalg.svd(jnp.stack(jnp.split(W, 4, axis=-1)), compute_uv=False)
 
 
 @jax.jit
