@@ -88,8 +88,7 @@ def gradient_flow_report(
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
         inputs: [T, B, D] ([T, D] unbatched), T at least 1, of float32 or float64.
         initial_state: hidden and cell [B, H] ([H] unbatched); zeros if None.
-        d_h: dL/dh of the last step, with lengths of the last valid one; if None, the same for all
-            units and of norm 1.
+        d_h: dL/dh of the last valid step; if None, the same for all units and of norm 1.
         lengths: as in ``jaxlstm.lstm``.
         resets: as in ``jaxlstm.lstm``.
         crossings: as in ``path_parts``.
@@ -108,7 +107,6 @@ def gradient_flow_report(
     masks = {"lengths": lengths, "resets": resets}
     steps = linearize(params, inputs, initial_state, **masks, activations=activations)
     d_h = _even_cotangent(steps) if d_h is None else d_h
-    sequences = (inputs, initial_state, lengths, resets, d_h)
     log_survival, log_forget = _log_forgets(steps)
     return GradientFlowReport(
         path_norms(steps, d_h, crossings=crossings),
@@ -117,7 +115,7 @@ def gradient_flow_report(
         log_survival,
         log_forget,
         lstm_spectrum(steps, directions=directions),
-        _parameter_gradients(activations, params, *jax.tree.map(jnp.asarray, sequences)),
+        _parameter_gradients(activations, params, inputs, initial_state, lengths, resets, d_h),
         _singular_values_by_gate(steps.recurrent_kernel),
     )
 
@@ -144,16 +142,11 @@ def _log_forgets(steps: LSTMSteps) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _parameter_gradients(
-    activations: Activations,
-    params: LSTMParams,
-    inputs: Array,
-    initial_state: LSTMState | None,
-    lengths: Array | None,
-    resets: Array | None,
-    d_h: Array,
-) -> Array:
-    """The norm of each sequence's own gradient of the parameters."""
+def _parameter_gradients(activations: Activations, params: LSTMParams, *sequences: Any) -> Array:
+    """The norm of each sequence's own gradient of the parameters.
+
+    Of the sequences come inputs, initial state, lengths, resets and the cotangent d_h.
+    """
 
     def of_one(x: Array, state: Any, length: Any, reset: Any, d_h: Array) -> Array:
         def loss(params: LSTMParams) -> Array:
@@ -162,8 +155,8 @@ def _parameter_gradients(
 
         return norm(ravel_pytree(jax.grad(loss)(params))[0])
 
-    of_all = of_one if inputs.ndim == 2 else jax.vmap(of_one, (1, 0, 0, 1, 0))
-    return of_all(inputs, initial_state, lengths, resets, d_h)
+    of_all = of_one if sequences[0].ndim == 2 else jax.vmap(of_one, (1, 0, 0, 1, 0))
+    return of_all(*sequences)
 
 
 def advice(report: GradientFlowReport) -> Advice:
