@@ -29,13 +29,6 @@ ORBAX_FAILS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExcepti
 """Its tasks that fail are told of when they are collected, at some later time."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _as_for_users():
-    """Optax mixes dtypes."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "text.txt"

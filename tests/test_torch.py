@@ -31,7 +31,7 @@ CONFIG = TrainConfig(
 
 def curves(config, text):
     """The losses of every step, ours and torch's."""
-    with jax.enable_x64(config.dtype == "float64"), jax.numpy_dtype_promotion("standard"):
+    with jax.enable_x64(config.dtype == "float64"):
         state = init_train_state(config, len(text.vocabulary))
         theirs = Torch(config, state.params)
         losses = []

@@ -47,9 +47,15 @@ ZEROS = [(np.zeros((1, 5)), np.zeros((1, 5)))] * 2
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _float64_and_optax():
-    """Optax mixes dtypes."""
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def _standard_promotion():
+    """Adam mixes dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
         yield
 
 
@@ -149,6 +155,7 @@ def test_a_window_goes_on_where_the_one_before_ended():
     assert abs((first.loss + second.loss) / 2 - expected) < 1e-14
 
 
+@pytest.mark.usefixtures("_standard_promotion")
 def test_rate_rises_and_falls():
     """By the size of Adam's updates to a constant gradient."""
     config = dataclasses.replace(CONFIG, clip=0.0, weight_decay=0.0)

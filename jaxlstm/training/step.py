@@ -101,7 +101,8 @@ def train_step(
         return losses.mean(), after
 
     (loss, states), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, optimizer = make_optimizer(config).update(gradient, state.optimizer, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # which Adam needs, whatever the caller's is
+        updates, optimizer = make_optimizer(config).update(gradient, state.optimizer, state.params)
     after = state._replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
