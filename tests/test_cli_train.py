@@ -325,6 +325,7 @@ def test_bad_input_to_train(trained, text, tmp_path, capsys, options, told):
         ("train", ["--text", "{other}", "--resume"], "the text: expected the vocabulary of"),
         ("train", ["--text", "{longer}", "--resume"], "the text: expected the one that"),
         ("evaluate", ["--text", "{other}"], "expected only the 10 characters of the vocabulary"),
+        ("evaluate", ["--text", "{longer}", "--held-out"], "--held-out: expected the text of the"),
         ("evaluate", ["--text", "{text}", "--step", "5"], "expected one of the steps [4, 8, 12]"),
         (
             "sample",

@@ -293,6 +293,17 @@ def test_sampling_errors(changed, told):
         sample(CONFIG, start().params, TEXT.vocabulary, **given)
 
 
+def test_states_that_do_not_fit():
+    state = start()
+    larger = dataclasses.replace(CONFIG, hidden=6)
+    for config, text in ((CONFIG, TEXT._replace(vocabulary="abc")), (larger, TEXT)):
+        with pytest.raises(ValueError, match="state: expected the shapes of this configuration"):
+            next(training(config, text, state))
+    train_step(CONFIG, state, window(0))
+    with pytest.raises(ValueError, match="one that was donated to an earlier step"):
+        next(training(CONFIG, TEXT, state))
+
+
 def test_half_precision_trains_parameters_in_float32():
     """And follows float32's losses."""
     config = dataclasses.replace(CONFIG, dtype="bfloat16", window=20, steps=20, learning_rate=2e-2)

@@ -54,7 +54,7 @@ HELP = {
     "hidden": "units of each",
     "embedding": "size of a character's row",
     "dropout": "share of values dropped between layers and before the readout",
-    "dtype": "of parameters and activations",
+    "dtype": "of activations and products: float64, float32 or bfloat16",
     "batch": "contiguous streams of the text",
     "window": "characters a step reads of each stream",
     "steps": "of the optimizer, in all",
@@ -66,7 +66,7 @@ HELP = {
     "held_out": "last share of the text, not trained on",
     "evaluate_every": "steps between two measurements on it, each with a checkpoint",
     "seed": "of all draws",
-    "gradient": "by hand or by autodiff",
+    "gradient": "hand or autodiff",
 }
 
 
@@ -98,7 +98,7 @@ def add_parser(commands: Any) -> None:
         )
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder of the checkpoints")
     parser.add_argument(
-        "--keep", type=positive, default=3, metavar="N", help="last checkpoints kept (default 3)"
+        "--keep", type=positive, metavar="N", help="last checkpoints kept (default 3)"
     )
     parser.add_argument(
         "--resume",
@@ -149,9 +149,17 @@ def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> St
             f"--checkpoint {options.checkpoint}: expected a folder without checkpoints, got one up "
             f"to step {saved[-1]}; give --resume to go on from it, or another folder."
         )
-    config = TrainConfig(**given)
+    config = _configured(given)
     with jax.enable_x64(config.dtype == "float64"):
         return Start(config, init_train_state(config, len(text.vocabulary)))
+
+
+def _configured(given: dict[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig(**given)
+    except ValueError as error:
+        name, _, told = str(error).partition(":")
+        raise BadInputError(f"--{name.replace('_', '-')}:{told}") from error
 
 
 def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> Start:
@@ -189,7 +197,7 @@ def _saving(options: argparse.Namespace, text: Text, start: Start, stack: ExitSt
     with users_input():
         if options.step is not None and start.config.steps > options.step:
             checkpoints.forget_after(options.checkpoint, options.step)
-        opened = checkpoints.open_checkpoints(options.checkpoint, keep=options.keep)
+        opened = checkpoints.open_checkpoints(options.checkpoint, keep=options.keep or 3)
         manager = stack.enter_context(opened)
 
     def save(state: TrainState, report: Report) -> None:
@@ -232,7 +240,7 @@ def _train(
             records.append(_record(report, before + time.monotonic() - began))
             write(records[-1])
             show(report)
-            if report.held_out and options.json != "-":
+            if options.json != "-" and is_due(done, config, config.evaluate_every):
                 print(_told(report))
     if options.json:
         described = {"config": dataclasses.asdict(config), "steps_done": done}
@@ -316,9 +324,11 @@ def _in_short(report: Report) -> str:
 
 
 def _told(report: Report) -> str:
-    assert report.held_out is not None
+    told = f"step {report.step:,}: {_in_short(report)}"
+    if report.held_out is None:
+        return f"{told}."
     nats, bits, _ = report.held_out
-    return f"step {report.step:,}: {_in_short(report)}; held out {nats:.4f} nats, {bits:.4f} bits."
+    return f"{told}; held out {nats:.4f} nats, {bits:.4f} bits."
 
 
 def _how_to_go_on(options: argparse.Namespace, done: int) -> str:

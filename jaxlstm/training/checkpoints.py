@@ -222,15 +222,19 @@ def _digest(described: dict[str, Any], arrays: Any) -> str:
 
 @contextmanager
 def _one_error_alone() -> Iterator[None]:
-    """Each array that cannot be read or written fails by itself; asyncio would tell of them all."""
-    logger = logging.getLogger("asyncio")
-    before = logger.disabled, sys.unraisablehook
-    logger.disabled, sys.unraisablehook = True, lambda _: None
+    """Each array that cannot be read or written fails by itself, and would be told of by itself."""
+    loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
+    before = [logger.disabled for logger in loggers], sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
         gc.collect()
-        logger.disabled, sys.unraisablehook = before
+        disabled, sys.unraisablehook = before
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
 
 
 def _first_line(error: Exception) -> str:

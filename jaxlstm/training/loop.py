@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from numpy import ndarray
 
 from jaxlstm.tasks.text import Text, Window, split, stream_window
 from jaxlstm.training.config import TrainConfig
 from jaxlstm.training.evaluation import Evaluation, evaluate
-from jaxlstm.training.step import Measured, TrainState, train_step
+from jaxlstm.training.step import Measured, TrainState, init_train_state, train_step
+from jaxlstm.validation import check_size
 
 
 class Report(NamedTuple):
@@ -54,9 +57,12 @@ def training(
         stop: asked after every step; where true the run ends with a report.
 
     Raises:
-        ValueError: a text too short for the streams.
+        ValueError: a text too short for the streams; a state of another configuration or
+            vocabulary, or one that was donated.
         FloatingPointError: a loss or a gradient that is not finite, with the step.
     """
+    check_size("report_every", report_every)
+    _check_state(config, text, state)
     trained_on, held_out = split(text.points, config.held_out)
 
     def window_at(step: int) -> Window:
@@ -92,6 +98,18 @@ def check_streams(config: TrainConfig, text: Text) -> None:
     """Requires a text long enough for the streams of ``config``."""
     trained_on, _ = split(text.points, config.held_out)
     _window(config, text.vocabulary, trained_on, 0)
+
+
+def _check_state(config: TrainConfig, text: Text, state: TrainState) -> None:
+    if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
+        raise ValueError("state: expected one in use, got one that was donated to an earlier step.")
+    count = len(text.vocabulary)
+    expected = jax.eval_shape(lambda: init_train_state(config, count))
+    if jax.tree.map(jnp.shape, state) != jax.tree.map(jnp.shape, expected):
+        raise ValueError(
+            f"state: expected the shapes of this configuration and of {count} characters, got "
+            "those of another."
+        )
 
 
 def _window(config: TrainConfig, vocabulary: str, points: ndarray, step: int) -> Window:
