@@ -189,3 +189,10 @@ def test_bad_input_gets_one_line(capsys, option, given, expected):
         main([*SMALL, option, given])
     assert stopped.value.code == 2
     assert f"{option}: expected {expected}, got {given!r}." in capsys.readouterr().err
+
+
+def test_what_does_not_fit_the_machine_is_refused(capsys):
+    assert main(["rtrl", "--hidden", "40000"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("jaxlstm rtrl: --hidden 40000: expected sensitivities of at most")
+    assert told.endswith(" GB, got 8,195,584 GB.\n")

@@ -3,9 +3,11 @@
 import argparse
 import dataclasses
 import math
+import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
@@ -28,6 +30,7 @@ from jaxlstm.benchmark.rtrl import (
     sensitivity_costs,
 )
 from jaxlstm.cli.arguments import (
+    BadInputError,
     add_json,
     at_least_two,
     not_negative,
@@ -93,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
     """Measures, prints the tables or the JSON, and returns the exit code."""
     drawn_as = {name: getattr(options, name) for name in (*SIZES, "recurrent_scale", "dtype")}
     console = Console(quiet=options.json == "-")
+    _check_memory(options)
     with jax.enable_x64(options.dtype == "float64"):
         drawn = draw_sequence(**drawn_as, seed=options.seed)
         measure = _streamed if options.stream else _measured
@@ -100,6 +104,19 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, {**drawn_as, **result, "passed": passed})
     return 0 if passed else 1
+
+
+def _check_memory(options: argparse.Namespace) -> None:
+    """Requires that what RTRL carries fits the machine; JAX's modes keep more."""
+    D, H = options.features, options.hidden
+    numbers = options.batch * (4 * H * (D + H + 1) + 2 * H) * 2 * H
+    carried = numbers * jnp.dtype(options.dtype).itemsize
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if carried > installed:
+        raise BadInputError(
+            f"--hidden {H}: expected sensitivities of at most the machine's "
+            f"{installed / 1e9:,.0f} GB, got {carried / 1e9:,.0f} GB."
+        )
 
 
 def _measured(

@@ -125,13 +125,15 @@ def run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in fields if getattr(options, name) is not None}
     if options.plot:
         plotting(options.plot)
-    with users_input():
-        text = text_named(options)
-        start = _resumed(options, text, given) if options.resume else _fresh(options, text, given)
-        check_streams(start.config, text)
-    with jax.enable_x64(start.config.dtype == "float64"), ExitStack() as stack:
-        save = _saving(options, text, start, stack)
+    with ExitStack() as stack:
         stopped = stack.enter_context(_interrupted())
+        with users_input():
+            text = text_named(options)
+            begin = _resumed if options.resume else _fresh
+            start = begin(options, text, given)
+            check_streams(start.config, text)
+        stack.enter_context(jax.enable_x64(start.config.dtype == "float64"))
+        save = _saving(options, text, start, stack)
         try:
             return _train(options, text, start, save, stopped)
         except FloatingPointError as error:
@@ -305,8 +307,8 @@ def _progress(config: TrainConfig, done: int) -> Iterator[Callable[[Report], Non
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
     )
     with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("steps", total=config.steps, completed=done, told="compiling")
