@@ -229,7 +229,7 @@ def wait_until(condition, seconds=120):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_bit(text, tmp_path):
-    assert kill_again_and_again(text, tmp_path, steps=8) >= 2
+    assert kill_again_and_again(text, tmp_path, steps=6) >= 2
 
 
 def kill_again_and_again(text, tmp_path, steps):
