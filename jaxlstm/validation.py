@@ -154,6 +154,12 @@ def check_stack(
     _check_lengths_and_resets(lengths, resets, inputs)
 
 
+def check_one_direction(layers: Sequence[Any]) -> None:
+    """Requires layers of which none reads in both directions."""
+    for k, layer in enumerate(layers):
+        _check_type(f"layers[{k}]", layer, LSTMParams)
+
+
 def check_dropout(name: str, rate: Any, key: Any) -> None:
     """Requires a rate of at least 0 and below 1, and a key where it is above 0."""
     if not isinstance(rate, Real) or isinstance(rate, bool):

@@ -16,6 +16,7 @@ from jaxlstm import Activations, LSTMState
 from jaxlstm.gradient_flow import (
     LSTMSteps,
     cancellation,
+    gradient_flow_report,
     jacobian_product,
     linearize,
     matrices,
@@ -99,10 +100,10 @@ def test_dh_by_h_is_document_004s():
 
 def gradients_by_autodiff(problem: Problem, activations: Activations) -> Any:
     """By a change of every h_k, c_k and z_k in place: [T + 1, B, H] twice, and [T, B, 4, H]."""
-    params, inputs, state, _, _, (_, d_final) = problem
+    params, inputs, state, _, _, (d_outputs, d_final) = problem
     phi, psi = ACTIVATIONS[activations.candidate], ACTIVATIONS[activations.cell]
 
-    def one_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, None]:
+    def one_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
         x, valid, carried, by_h, by_c, by_z = step_t
         h, c = (jnp.where(carried[:, None], leaf, 0) for leaf in state)
         z = x @ params.input_kernel + h @ params.recurrent_kernel + params.bias + by_z
@@ -110,13 +111,15 @@ def gradients_by_autodiff(problem: Problem, activations: Activations) -> Any:
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * phi(g) + by_c
         after = LSTMState(jax.nn.sigmoid(o) * psi(c) + by_h, c)
         padded = LSTMState(state.hidden + by_h, state.cell + by_c)
-        return jax.tree.map(lambda a, b: jnp.where(valid[:, None], a, b), after, padded), None
+        after = jax.tree.map(lambda a, b: jnp.where(valid[:, None], a, b), after, padded)
+        return after, jnp.where(valid[:, None], after.hidden, 0)
 
     def loss(by_h: Any, by_c: Any, by_z: Any) -> Any:
         first = LSTMState(state.hidden + by_h[0], state.cell + by_c[0])
         xs = (inputs, *masks(problem), by_h[1:], by_c[1:], by_z)
-        final, _ = jax.lax.scan(one_step, first, xs)
-        return sum(jnp.vdot(d, leaf) for d, leaf in zip(d_final, final, strict=True))
+        final, outputs = jax.lax.scan(one_step, first, xs)
+        on_final = sum(jnp.vdot(d, leaf) for d, leaf in zip(d_final, final, strict=True))
+        return on_final + (0 if d_outputs is None else jnp.vdot(d_outputs, outputs))
 
     (T, B, _), H = inputs.shape, len(params.recurrent_kernel)
     zeros = [jnp.zeros(shape) for shape in ((T + 1, B, H), (T + 1, B, H), (T, B, 4 * H))]
@@ -131,12 +134,19 @@ def assert_close_at_each_step(ours: Any, truth: Any, tolerance: float) -> None:
     assert (error <= tolerance * size).all()
 
 
+def from_the_end_alone(problem: Problem) -> Problem:
+    return problem._replace(cotangents=(None, problem.cotangents[1]))
+
+
 @pytest.mark.parametrize("activations", [TANH, SIGMOID], ids=str)
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradients_by_every_state_and_gate(activations, masked):
+    """With masks, every output has a cotangent too, as a layer above would give it."""
     problem = draw(3, *LONG, jnp.float64, masks=masked)
-    d_h, d_c = problem.cotangents[1]
-    ours = state_gradients(steps_of(problem, activations), d_h, d_c)
+    if not masked:
+        problem = from_the_end_alone(problem)
+    d_outputs, (d_h, d_c) = problem.cotangents
+    ours = state_gradients(steps_of(problem, activations), d_h, d_c, d_outputs=d_outputs)
     for leaf, truth in zip(ours, gradients_by_autodiff(problem, activations), strict=True):
         assert np.abs(truth[0]).max() > 0 or masked
         assert_close_at_each_step(leaf, truth, 1e-10)
@@ -145,10 +155,13 @@ def test_gradients_by_every_state_and_gate(activations, masked):
 @pytest.mark.parametrize("activations", [TANH, SIGMOID], ids=str)
 @pytest.mark.parametrize("masked", [False, True])
 def test_parts_add_up_to_the_gradient(activations, masked):
-    """Within 1e-12 of the sum of their norms, at every step."""
+    """Within 1e-12 of the sum of their norms, at every step; with masks, of all outputs."""
     problem = draw(4, *LONG, jnp.float64, masks=masked)
-    steps, (d_h, d_c) = steps_of(problem, activations), problem.cotangents[1]
-    parts, norms = (of(steps, d_h, d_c, crossings=4) for of in (path_parts, path_norms))
+    if not masked:
+        problem = from_the_end_alone(problem)
+    d_outputs, (d_h, d_c) = problem.cotangents
+    steps, options = steps_of(problem, activations), {"d_outputs": d_outputs, "crossings": 4}
+    parts, norms = (of(steps, d_h, d_c, **options) for of in (path_parts, path_norms))
     truth = gradients_by_autodiff(problem, activations)[:2]
     for cell_path, crossed, whole in zip(*parts, truth, strict=True):
         each = np.concatenate([cell_path[:, :, None], crossed.reshape(*whole.shape[:2], 20, -1)], 2)
@@ -325,3 +338,8 @@ def test_bad_input():
         path_parts(steps, d_h, d_h.astype(jnp.float32))
     with pytest.raises(ValueError, match=r"crossings: expected at least 1, got 0"):
         path_parts(steps, d_h, crossings=0)
+    with pytest.raises(ValueError, match=r"d_outputs: expected shape \[7, 4, 5\] .* got \[4, 5\]"):
+        state_gradients(steps, d_h, d_outputs=d_h)
+    (both,) = jaxlstm.init_layers(jax.random.key(0), 3, 5, layers=1, bidirectional=True)
+    with pytest.raises(TypeError, match=r"layers\[0\]: expected LSTMParams, got Bidirectional"):
+        gradient_flow_report((both,), jnp.ones((7, 2, 3), jnp.float32))

@@ -1,5 +1,6 @@
 """The report on one's own model: its own numbers, and that its advice does what it says."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,16 @@ from jax.flatten_util import ravel_pytree
 
 import jaxlstm
 from jaxlstm import LSTMParams, lstm_autodiff
-from jaxlstm.gradient_flow import Advice, advice, gradient_flow_report, linearize, path_norms
+from jaxlstm.gradient_flow import (
+    Advice,
+    advice,
+    gradient_flow_report,
+    linearize,
+    path_bounds,
+    path_norms,
+    state_gradients,
+)
+from jaxlstm.gradient_flow.report import PARTS
 
 SMALL = (7, 4, 2, 5)
 
@@ -35,7 +45,8 @@ def test_report():
     problem = draw(1, *SMALL, jnp.float64)
     params, inputs, state, lengths, resets, (_, (d_h, _)) = problem
     masks = {"lengths": lengths, "resets": resets}
-    report = gradient_flow_report(params, inputs, state, d_h=d_h, **masks)
+    whole = gradient_flow_report(params, inputs, state, d_h=d_h, **masks)
+    (report,) = whole.layers
     steps = linearize(params, inputs, state, **masks)
     truth = path_norms(steps, d_h)
     assert_close(report.paths, truth, 0.0)
@@ -49,7 +60,7 @@ def test_report():
     by_params = [parameter_gradient(one_sequence(problem, b), d_h[b]) for b in range(4)]
     norms = np.stack([np.linalg.norm(ravel_pytree(each)[0]) for each in by_params])
     assert_close(report.parameter_gradients, norms, 1e-13)
-    found = advice(report)
+    found = advice(whole)
     clipping = optax.clip_by_global_norm(found.clipping_norm)
     clipped, _ = clipping.update(by_params[norms.argmax()], clipping.init(params))
     left = np.linalg.norm(ravel_pytree(clipped)[0]) / norms.max()
@@ -69,17 +80,18 @@ def test_advice_does_what_it_says():
     """With f constant, the advised bias makes the half-life T; and orthogonal kernels need none."""
     T, D, H = 7, 2, 5
     params = jaxlstm.init_params(jax.random.key(0), D, H, forget_bias=1.0, dtype=jnp.float64)
-    assert_close(advised(params, jnp.ones((T, D))).kernel_gains, (1.0, 1.0), 1e-14)
+    assert_close(advised(params, jnp.ones((T, D))).layers[0].kernel_gains, (1.0, 1.0), 1e-14)
     still = params._replace(recurrent_kernel=jnp.zeros((H, 4 * H)))
     short = advised(still, jnp.zeros((T, D)))
-    assert_close(short.half_life, np.log(0.5) / np.log(1 / (1 + np.exp(-1.0))), 1e-13)
+    (layer,) = short.layers
+    assert_close(layer.half_life, np.log(0.5) / np.log(1 / (1 + np.exp(-1.0))), 1e-13)
     assert short.lines[0].endswith(
-        f"{short.forget_bias:.3g} more would make it the 7 of these inputs."
+        f"{layer.forget_bias:.3g} more would make it the 7 of these inputs."
     )
-    bias = still.bias.at[H : 2 * H].add(short.forget_bias)
+    bias = still.bias.at[H : 2 * H].add(layer.forget_bias)
     long = advised(still._replace(bias=bias), jnp.zeros((T, D)))
-    assert_close(long.half_life, float(T), 1e-12)
-    assert abs(long.forget_bias) < 1e-12
+    assert_close(long.layers[0].half_life, float(T), 1e-12)
+    assert abs(long.layers[0].forget_bias) < 1e-12
     longer = still._replace(bias=bias.at[H : 2 * H].add(1.0))
     assert "leave it" in advised(longer, jnp.zeros((T, D))).lines[0]
 
@@ -87,9 +99,51 @@ def test_advice_does_what_it_says():
 def test_without_batch():
     problem = draw(2, *SMALL, jnp.float64)
     params, inputs, state, lengths, resets, _ = problem
-    batch = gradient_flow_report(params, inputs, state, lengths=lengths, resets=resets)
+    (batch,) = gradient_flow_report(params, inputs, state, lengths=lengths, resets=resets).layers
     one = one_sequence(problem, 1)
-    alone = gradient_flow_report(*one[:3], lengths=one.lengths, resets=one.resets)
+    (alone,) = gradient_flow_report(*one[:3], lengths=one.lengths, resets=one.resets).layers
     for field in ("gates", "log_survival"):
         assert_close(jnp.exp(getattr(alone, field)), jnp.exp(getattr(batch, field)[:, 1]), 1e-14)
     assert_close(alone.parameter_gradients, batch.parameter_gradients[1], 1e-14)
+
+
+def test_stack():
+    """What reaches the lower layer comes down from the upper one, at every step."""
+    lower, upper = draw(3, *SMALL, jnp.float64), draw(4, 7, 4, 5, 6, jnp.float64)
+    layers, states = (lower.params, upper.params), (lower.initial_state, upper.initial_state)
+    masks = {"lengths": lower.lengths, "resets": lower.resets}
+    d_h, told = upper.cotangents[1].hidden, []
+    found = gradient_flow_report(
+        layers, lower.inputs, states, d_h=d_h, **masks, progress=told.append
+    )
+
+    def last_hidden(layers: Any, outputs_moved: Any) -> jax.Array:
+        outputs, _ = lstm_autodiff(layers[0], lower.inputs, states[0], **masks)
+        return lstm_autodiff(layers[1], outputs + outputs_moved, states[1], **masks)[1].hidden
+
+    none = jnp.zeros((7, 4, 5))
+    d_outputs = jax.vjp(partial(last_hidden, layers), none)[1](d_h)[0]
+    steps = linearize(*lower[:3], **masks)
+    nothing = jnp.zeros((4, 5))
+    assert_close(found.layers[0].paths, path_norms(steps, nothing, d_outputs=d_outputs), 1e-12)
+    length = np.asarray(lower.lengths)
+    arrives = np.asarray(state_gradients(steps, nothing, d_outputs=d_outputs).hidden)
+    last = jnp.asarray(arrives[length, np.arange(4)])
+    assert np.abs(last).max() > 0
+    assert_close(
+        jnp.exp(found.layers[0].bounds.measured), jnp.exp(path_bounds(steps, last).measured), 1e-12
+    )
+
+    def of_one(b: int) -> Any:
+        only = jnp.zeros_like(d_h).at[b].set(d_h[b])
+        by_layers = jax.grad(lambda layers: jnp.vdot(only, last_hidden(layers, none)))(layers)
+        return [np.linalg.norm(ravel_pytree(layer)[0]) for layer in by_layers]
+
+    truth = np.array([of_one(b) for b in range(4)]).T
+    for flow, norms in zip(found.layers, truth, strict=True):
+        assert_close(flow.parameter_gradients, norms, 1e-12)
+    assert told[0] == "layer 2: paths"
+    assert len(told) == 2 * len(PARTS)
+    both = advice(found)
+    assert_close(both.clipping_norm, float(np.median(np.hypot(*truth))), 1e-12)
+    assert [line[:7] for line in both.lines] == ["Layer 1"] * 2 + ["Layer 2"] * 2 + ["Clippin"]

@@ -37,6 +37,10 @@ kernel is used. The first crossing that a path makes on its way back from the lo
     d_h^{q,r+1}_{k-1} = d_z^{q,r} W'                     every other        [G8]
     d_c^{q,r}_{k-1}  = dL/dc_k^{q,r} * f                                    [G9]
 
+In a stack of layers the layer above reads every ``h_k``; what it sends back joins dL/dh_k there,
+and dL/dh_k^0 among the parts, so that a path's crossings are counted within its layer. A layer
+sends d_z_k U' down [B8].
+
 The documents' own two paths, and their bounds with the first factor |L'| = |dL/dh_t|:
 
     t_0 = L' * o psi'(c_t) * f_t * ... * f_{k+1}         all of r = 0       [G10]
@@ -79,10 +83,10 @@ from jaxlstm.gradient_flow.paths import (
     path_parts,
     shares,
 )
+from jaxlstm.gradient_flow.remedies import Advice, LayerAdvice, advice
 from jaxlstm.gradient_flow.report import (
-    Advice,
     GradientFlowReport,
-    advice,
+    LayerFlow,
     gradient_flow_report,
 )
 from jaxlstm.gradient_flow.reverse import StateGradients, state_gradients
@@ -93,6 +97,8 @@ __all__ = [
     "Advice",
     "GradientFlowReport",
     "LSTMSteps",
+    "LayerAdvice",
+    "LayerFlow",
     "OutputGatePath",
     "PathBounds",
     "PathNorms",

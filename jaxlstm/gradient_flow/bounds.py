@@ -55,7 +55,7 @@ def output_gate_path(steps: LSTMSteps, d_h: ArrayLike) -> OutputGatePath:
     Raises:
         ValueError, TypeError: arguments that do not fit, in one sentence.
     """
-    return _output_gate_path(steps, checked_cotangents(steps, d_h, None).hidden)
+    return _output_gate_path(steps, _checked(steps, d_h))
 
 
 def path_bounds(steps: LSTMSteps, d_h: ArrayLike) -> PathBounds:
@@ -71,7 +71,7 @@ def path_bounds(steps: LSTMSteps, d_h: ArrayLike) -> PathBounds:
     >>> bool((rising[:-1] < rising[1:]).all())
     True
     """
-    return _path_bounds(steps, checked_cotangents(steps, d_h, None).hidden)
+    return _path_bounds(steps, _checked(steps, d_h))
 
 
 def spectral_bound(steps: LSTMSteps, d_h: ArrayLike) -> Float[Array, "*T"]:
@@ -81,7 +81,11 @@ def spectral_bound(steps: LSTMSteps, d_h: ArrayLike) -> Float[Array, "*T"]:
 
     Arguments and errors are those of ``output_gate_path``.
     """
-    return _spectral_bound(steps, checked_cotangents(steps, d_h, None).hidden)
+    return _spectral_bound(steps, _checked(steps, d_h))
+
+
+def _checked(steps: LSTMSteps, d_h: ArrayLike) -> Array:
+    return checked_cotangents(steps, d_h, None, None).final.hidden
 
 
 @jax.jit

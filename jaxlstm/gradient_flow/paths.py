@@ -11,8 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxlstm.gradient_flow.reverse import after_first, at_nodes, checked_cotangents, pulled
-from jaxlstm.gradient_flow.steps import LSTMSteps, Step, for_each_sequence
+from jaxlstm.gradient_flow.reverse import (
+    Cotangents,
+    after_first,
+    at_nodes,
+    back_over_each_sequence,
+    checked_cotangents,
+    joined,
+    pulled,
+)
+from jaxlstm.gradient_flow.steps import LSTMSteps, Step
 from jaxlstm.masks import keep
 from jaxlstm.types import LSTMState
 from jaxlstm.validation import check_size
@@ -47,7 +55,12 @@ class PathNorms(NamedTuple):
 
 
 def path_parts(
-    steps: LSTMSteps, d_h: ArrayLike, d_c: ArrayLike | None = None, *, crossings: int = 3
+    steps: LSTMSteps,
+    d_h: ArrayLike,
+    d_c: ArrayLike | None = None,
+    *,
+    d_outputs: ArrayLike | None = None,
+    crossings: int = 3,
 ) -> PathParts:
     """The gradient by every state, split by paths.
 
@@ -55,6 +68,8 @@ def path_parts(
         steps: from ``linearize``. For L_t, those up to step t.
         d_h: dL/dh of the last step, with lengths of the last valid one, [B, H] ([H] unbatched).
         d_c: what of dL/dc of that step does not come by its h; zeros if None.
+        d_outputs: what a layer above sends back to every h, [T, B, H]; zeros if None. Its paths
+            are counted from there.
         crossings: R, the highest number of crossings told apart, at least 1.
 
     Raises:
@@ -67,17 +82,22 @@ def path_parts(
     >>> parts.cell_path.cell.shape, parts.crossed.cell.shape
     ((8, 5), (8, 4, 4, 5))
     """
-    return _parts(crossings, _themselves, steps, d_h, d_c)
+    return _parts(crossings, _themselves, steps, d_h, d_c, d_outputs)
 
 
 def path_norms(
-    steps: LSTMSteps, d_h: ArrayLike, d_c: ArrayLike | None = None, *, crossings: int = 3
+    steps: LSTMSteps,
+    d_h: ArrayLike,
+    d_c: ArrayLike | None = None,
+    *,
+    d_outputs: ArrayLike | None = None,
+    crossings: int = 3,
 ) -> PathNorms:
     """The norms of the parts, step by step, so that the parts themselves are never stored.
 
     Arguments and errors are those of ``path_parts``.
     """
-    return _parts(crossings, _norms, steps, d_h, d_c)
+    return _parts(crossings, _norms, steps, d_h, d_c, d_outputs)
 
 
 def shares(norms: PathNorms) -> PathNorms:
@@ -134,27 +154,28 @@ def _norms(parts: PathParts) -> PathNorms:
     return PathNorms(cell_path, crossed, total)
 
 
-def _parts(
-    crossings: int, kept: Any, steps: LSTMSteps, d_h: ArrayLike, d_c: ArrayLike | None
-) -> Any:
-    d_final = checked_cotangents(steps, d_h, d_c)
+def _parts(crossings: int, kept: Any, steps: LSTMSteps, *cotangents: Any) -> Any:
+    checked = checked_cotangents(steps, *cotangents)
     check_size("crossings", crossings)
-    return _run(crossings, kept, steps, d_final)
+    return _run(crossings, kept, steps, checked)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _run(crossings: int, kept: Any, steps: LSTMSteps, d_final: LSTMState) -> Any:
-    return for_each_sequence(partial(_of_one_sequence, crossings, kept), steps, d_final)
+def _run(crossings: int, kept: Any, steps: LSTMSteps, cotangents: Cotangents) -> Any:
+    return back_over_each_sequence(partial(_of_one_sequence, crossings, kept), steps, cotangents)
 
 
-def _of_one_sequence(crossings: int, kept: Any, steps: LSTMSteps, d_final: LSTMState) -> Any:
-    def back(parts: PathParts, step: Step) -> tuple[PathParts, Any]:
+def _of_one_sequence(crossings: int, kept: Any, steps: LSTMSteps, cotangents: Cotangents) -> Any:
+    def back(parts: PathParts, step_t: Any) -> tuple[PathParts, Any]:
+        step, d_h_t = step_t
+        parts = parts._replace(cell_path=joined(step, parts.cell_path, d_h_t))
         before = keep(step.carried, _crossed_once_more(steps.recurrent_kernel, step, parts))
         return keep(step.valid, before, parts), kept(PathParts(*(at_nodes(step, d) for d in parts)))
 
+    d_final, d_outputs = cotangents
     zeros = jnp.zeros((4, crossings + 1, d_final.hidden.size), d_final.hidden.dtype)
     last = PathParts(d_final, LSTMState(zeros, zeros))
-    first, rest = jax.lax.scan(back, last, steps.each, reverse=True)
+    first, rest = jax.lax.scan(back, last, (steps.each, d_outputs), reverse=True)
     return jax.tree.map(after_first, kept(first), rest)
 
 

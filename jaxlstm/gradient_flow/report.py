@@ -1,37 +1,36 @@
-"""The gradient's flow in a layer of one's own on real inputs, and what to do about it."""
+"""The gradient's flow in layers of one's own on real inputs."""
 
-import math
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxlstm.gradient_flow.bounds import PathBounds, path_bounds
 from jaxlstm.gradient_flow.paths import PathNorms, norm, path_norms
-from jaxlstm.gradient_flow.reverse import state_gradients
+from jaxlstm.gradient_flow.reverse import StateGradients, state_gradients
 from jaxlstm.gradient_flow.spectra import Spectrum, lstm_spectrum
 from jaxlstm.gradient_flow.steps import LSTMSteps, linearize
 from jaxlstm.masks import keep
 from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations, LSTMParams, LSTMState
+from jaxlstm.validation import check_one_direction, check_stack
 
 
-class GradientFlowReport(NamedTuple):
-    """Of a loss on the last hidden state, by the states k = 0, ..., T; a pytree.
+class LayerFlow(NamedTuple):
+    """Of one layer, by its states k = 0, ..., T; a pytree.
 
     Attributes:
         paths: the norms of the gradient and of its parts, from which ``shares`` and
-            ``cancellation`` follow.
+            ``cancellation`` follow. The paths are those within the layer, from the loss or from
+            where they come down from the layer above.
         gates: |dL/dz_k| by gate, in the order i, f, g, o: [T, B, 4] ([T, 4] unbatched).
-        bounds: log |t_1| and its bounds, [T + 1, B].
+        bounds: log |t_1| and its bounds, from what arrives at the last valid step: [T + 1, B].
         log_survival: the logarithm of f_{k+1} * ... * f_T by unit, [T + 1, B, H].
         log_forget: the mean of log f over all valid steps, by unit: [H].
         spectrum: of as many directions as asked for.
-        parameter_gradients: the norm of each sequence's gradient of all parameters, [B].
+        parameter_gradients: the norm of each sequence's gradient of the layer's parameters, [B].
         kernel_singular_values: of each gate's recurrent kernel, the largest first: [4, H].
     """
 
@@ -45,33 +44,28 @@ class GradientFlowReport(NamedTuple):
     kernel_singular_values: Float[Array, "4 H"]
 
 
-class Advice(NamedTuple):
-    """What to do, one line each, and the numbers of this model that say so.
+PARTS = LayerFlow._fields
+"""What ``progress`` is told of every layer, the last layer first."""
+
+
+class GradientFlowReport(NamedTuple):
+    """Of a loss on the last layer's last hidden state; a pytree.
 
     Attributes:
-        half_life: in how many steps the median unit forgets half of its cell state.
-        forget_bias: what to add to the forget gate's bias for it to become the T of the inputs;
-            not positive where it is longer already.
-        clipping_norm: the median norm of the sequences' gradients.
-        clipping_scale: what clipping there leaves of the largest of them, of 1.
-        exponent: the largest growth for each step in any direction, over the sequences.
-        kernel_gains: the smallest and the largest singular value of the gates' recurrent kernels.
-        lines: on the forget bias, on clipping, on an orthogonal recurrent kernel.
+        layers: the flow in each layer, the first layer first.
     """
 
-    half_life: float
-    forget_bias: float
-    clipping_norm: float
-    clipping_scale: float
-    exponent: float
-    kernel_gains: tuple[float, float]
-    lines: tuple[str, str, str]
+    layers: tuple[LayerFlow, ...]
+
+
+def _silent(_: str) -> None:
+    """Tells nobody."""
 
 
 def gradient_flow_report(
-    params: LSTMParams,
+    params: LSTMParams | Sequence[LSTMParams],
     inputs: ArrayLike,
-    initial_state: LSTMState | None = None,
+    initial_state: LSTMState | Sequence[LSTMState] | None = None,
     *,
     d_h: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
@@ -79,45 +73,109 @@ def gradient_flow_report(
     crossings: int = 3,
     directions: int = 1,
     activations: Activations = Activations(),
+    progress: Callable[[str], Any] = _silent,
 ) -> GradientFlowReport:
-    """What becomes of the gradient in one layer, on its way back from its last hidden state.
+    """What becomes of the gradient in a layer, or in each of a stack, on its way back from the end.
 
-    Memory is linear in T. Of a stack, give each layer its own inputs: the outputs of the one below.
+    In a stack each layer is reached from the one above at every step. Memory is linear in T.
 
     Args:
-        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H].
+        params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H]; or those of every layer.
         inputs: [T, B, D] ([T, D] unbatched), T at least 1, of float32 or float64.
-        initial_state: hidden and cell [B, H] ([H] unbatched); zeros if None.
-        d_h: dL/dh of the last valid step; if None, the same for all units and of norm 1.
+        initial_state: hidden and cell [B, H] ([H] unbatched); or those of every layer; zeros if
+            None.
+        d_h: dL/dh of the last layer's last valid step; if None, the same for all units and of
+            norm 1.
         lengths: as in ``jaxlstm.lstm``.
         resets: as in ``jaxlstm.lstm``.
         crossings: as in ``path_parts``.
         directions: as in ``lstm_spectrum``.
         activations: of the candidate and the cell.
+        progress: called with a few words as each of ``PARTS`` begins in each layer.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, in one sentence.
+        ValueError, TypeError: arguments that do not fit, in one sentence; layers that read in both
+            directions.
 
     >>> import jax, jaxlstm
     >>> from jaxlstm.gradient_flow import gradient_flow_report
-    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
-    >>> gradient_flow_report(params, jax.numpy.ones((7, 2, 3))).gates.shape
+    >>> layers = jaxlstm.init_layers(jax.random.key(0), 3, 5, layers=2)
+    >>> report = gradient_flow_report(layers, jax.numpy.ones((7, 2, 3)))
+    >>> report.layers[0].gates.shape
     (7, 2, 4)
     """
-    masks = {"lengths": lengths, "resets": resets}
-    steps = linearize(params, inputs, initial_state, **masks, activations=activations)
-    d_h = _even_cotangent(steps) if d_h is None else d_h
-    log_survival, log_forget = _log_forgets(steps)
-    return GradientFlowReport(
-        path_norms(steps, d_h, crossings=crossings),
-        norm(state_gradients(steps, d_h).gates),
-        path_bounds(steps, d_h),
-        log_survival,
-        log_forget,
-        lstm_spectrum(steps, directions=directions),
-        _parameter_gradients(activations, params, inputs, initial_state, lengths, resets, d_h),
-        _singular_values_by_gate(steps.recurrent_kernel),
-    )
+    layers, states = _as_stack(params, inputs, initial_state, lengths, resets, activations)
+    masks = {"lengths": lengths, "resets": resets, "activations": activations}
+    stack = _linearized(layers, inputs, states, masks)
+    d_h, d_outputs, flows = _even_cotangent(stack[-1].steps) if d_h is None else d_h, None, []
+    for k, layer in reversed(list(enumerate(stack, start=1))):
+        gradients = state_gradients(layer.steps, d_h, d_outputs=d_outputs)
+        last = _at_length(gradients.hidden, lengths)
+        parts = _parts(layer, gradients, last, d_h, d_outputs, crossings, directions)
+        found = {}
+        for name in PARTS:
+            progress(f"layer {k}: {name.replace('_', ' ')}")
+            found[name] = jax.block_until_ready(parts[name]())
+        flows.append(LayerFlow(**found))
+        d_outputs = _sent_down(gradients, layer.params)
+        d_h = jnp.zeros_like(d_outputs[0])
+    return GradientFlowReport(tuple(reversed(flows)))
+
+
+def _as_stack(params: Any, inputs: Any, initial_state: Any, *rest: Any) -> tuple[Any, Any]:
+    """The layers and the state of each: of one layer, unchecked, for ``linearize`` checks it."""
+    if isinstance(params, LSTMParams):
+        return [params], [initial_state]
+    check_stack(params, inputs, initial_state, *rest)
+    check_one_direction(params)
+    return params, [None] * len(params) if initial_state is None else initial_state
+
+
+class _Layer(NamedTuple):
+    """A layer, its steps, and what enters them: inputs [T, B, D] and hidden states [T, B, H]."""
+
+    params: LSTMParams
+    steps: LSTMSteps
+    inputs: Array
+    entered: Array
+
+
+def _linearized(layers: Any, inputs: Any, states: Any, masks: dict[str, Any]) -> list[_Layer]:
+    """Every layer, run on the outputs of the one before."""
+    found = []
+    for layer, state in zip(layers, states, strict=True):
+        steps = linearize(layer, inputs, state, **masks)
+        outputs, _ = lstm(layer, inputs, state, **masks)
+        first = jnp.zeros_like(outputs[0]) if state is None else jnp.asarray(state.hidden)
+        entered = jnp.concatenate([first[None], outputs])[:-1]
+        valid, carried = steps.each.valid, steps.each.carried
+        read = keep(valid, jnp.asarray(inputs))
+        found.append(_Layer(layer, steps, read, keep(carried, entered)))
+        inputs = outputs
+    return found
+
+
+def _parts(
+    layer: _Layer,
+    gradients: StateGradients,
+    last: Array,
+    d_h: ArrayLike,
+    d_outputs: Array | None,
+    crossings: int,
+    directions: int,
+) -> dict[str, Callable[[], Any]]:
+    """What makes each part of a layer's flow; ``last`` arrives at its last valid step."""
+    steps = layer.steps
+    return {
+        "paths": lambda: path_norms(steps, d_h, d_outputs=d_outputs, crossings=crossings),
+        "gates": lambda: norm(gradients.gates),
+        "bounds": lambda: path_bounds(steps, last),
+        "log_survival": lambda: _log_survival(steps),
+        "log_forget": lambda: _log_forget(steps),
+        "spectrum": lambda: lstm_spectrum(steps, directions=directions),
+        "parameter_gradients": lambda: _parameter_gradients(layer, gradients.gates),
+        "kernel_singular_values": lambda: _singular_values_by_gate(steps.recurrent_kernel),
+    }
 
 
 def _even_cotangent(steps: LSTMSteps) -> Array:
@@ -126,79 +184,56 @@ def _even_cotangent(steps: LSTMSteps) -> Array:
     return jnp.full(like.shape[1:], like.shape[-1] ** -0.5, like.dtype)
 
 
+def _at_length(hidden: Float[Array, "*T H"], lengths: Any) -> Float[Array, "*B H"]:
+    """Of the states k = 0, ..., T the one after the last valid step."""
+    if lengths is None:
+        return hidden[-1]
+    if hidden.ndim == 2:
+        return hidden[lengths]
+    return hidden[jnp.asarray(lengths), jnp.arange(hidden.shape[1])]
+
+
+@jax.jit
+def _sent_down(gradients: StateGradients, params: LSTMParams) -> Array:
+    return _columns(gradients.gates) @ params.input_kernel.T  # [B8]
+
+
+def _columns(gates: Float[Array, "*T 4 H"]) -> Float[Array, "*T G"]:
+    """The gates side by side, as in the kernels."""
+    return gates.reshape(*gates.shape[:-2], -1)
+
+
+@jax.jit
+def _parameter_gradients(layer: _Layer, gates: Float[Array, "*T 4 H"]) -> Array:
+    """The norm of each sequence's own gradient of the parameters."""
+
+    def of_one(sequence: tuple[Array, Array, Array]) -> Array:
+        x, h_tm1, d_z = sequence
+        d_params = (x.T @ d_z, h_tm1.T @ d_z, d_z.sum(0))  # [B6] [B5] [B7]
+        return norm(jnp.stack([norm(leaf.ravel()) for leaf in d_params]))
+
+    sequences = (layer.inputs, layer.entered, _columns(gates))
+    if gates.ndim == 3:
+        return of_one(sequences)
+    return jax.lax.map(of_one, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), sequences))
+
+
 def _singular_values_by_gate(W: Float[Array, "H G"]) -> Float[Array, "4 H"]:
     return jnp.linalg.svd(jnp.stack(jnp.split(W, 4, axis=-1)), compute_uv=False)
 
 
 @jax.jit
-def _log_forgets(steps: LSTMSteps) -> tuple[Array, Array]:
-    """By unit: the sum of log f from k + 1 to T, [T + 1, B, H], and the mean of it all, [H]."""
+def _log_survival(steps: LSTMSteps) -> Float[Array, "*T H"]:
+    """By unit, the sum of log f from k + 1 to T: [T + 1, B, H]."""
     f, (_, valid, carried) = steps.each.derivatives.dc_dc_tm1, steps.each
     from_end = jnp.cumsum(keep(valid, jnp.log(keep(carried, f)))[::-1], axis=0)[::-1]
-    log_survival = jnp.concatenate([from_end, jnp.zeros_like(from_end[:1])])
+    return jnp.concatenate([from_end, jnp.zeros_like(from_end[:1])])
+
+
+@jax.jit
+def _log_forget(steps: LSTMSteps) -> Float[Array, " H"]:
+    """By unit, the mean of log f over all valid steps."""
+    f, valid = steps.each.derivatives.dc_dc_tm1, steps.each.valid
     log_f = keep(valid, jnp.log(f)).reshape(-1, f.shape[-1])
     count = jnp.asarray(len(log_f) if valid is None else valid.sum(), f.dtype)
-    return log_survival, log_f.sum(0) / count
-
-
-@partial(jax.jit, static_argnums=0)
-def _parameter_gradients(activations: Activations, params: LSTMParams, *sequences: Any) -> Array:
-    """The norm of each sequence's own gradient of the parameters.
-
-    Of the sequences come inputs, initial state, lengths, resets and the cotangent d_h.
-    """
-
-    def of_one(x: Array, state: Any, length: Any, reset: Any, d_h: Array) -> Array:
-        def loss(params: LSTMParams) -> Array:
-            masks = {"lengths": length, "resets": reset}
-            return jnp.vdot(d_h, lstm(params, x, state, **masks, activations=activations)[1].hidden)
-
-        return norm(ravel_pytree(jax.grad(loss)(params))[0])
-
-    of_all = of_one if sequences[0].ndim == 2 else jax.vmap(of_one, (1, 0, 0, 1, 0))
-    return of_all(*sequences)
-
-
-def advice(report: GradientFlowReport) -> Advice:
-    """What the report's numbers suggest, a line on each of three remedies.
-
-    Args:
-        report: from ``gradient_flow_report``.
-
-    >>> import jax, jaxlstm
-    >>> from jaxlstm.gradient_flow import advice, gradient_flow_report
-    >>> params = jaxlstm.init_params(jax.random.key(0), 3, 5)
-    >>> print(advice(gradient_flow_report(params, jax.numpy.ones((7, 2, 3)))).lines[0])
-    Forget bias: ...
-    """
-    T = len(report.gates)
-    log_f = float(np.median(report.log_forget))
-    half_life = math.log(0.5) / log_f if log_f < 0 else math.inf
-    wanted = math.log(0.5) / T
-    forget_bias = _logit(wanted) - _logit(log_f)
-    norms = np.asarray(report.parameter_gradients, np.float64)
-    median, largest = float(np.median(norms)), float(norms.max())
-    scale = min(1.0, median / largest) if largest > 0 else 1.0
-    exponent = float(np.fmax.reduce(report.spectrum.exponents, axis=None))
-    gains = np.asarray(report.kernel_singular_values)
-    low, high = float(gains.min()), float(gains.max())
-    lines = (
-        _on_forgetting(T, half_life, forget_bias),
-        f"Clipping: the largest gradient of a sequence has norm {largest:.3g}; clipping at the "
-        f"median, {median:.3g}, leaves {scale:.3g} of it.",
-        f"Recurrent kernel: singular values from {low:.3g} to {high:.3g}, where an orthogonal one "
-        f"has 1; the fastest direction grows by exp({exponent:.3g}) a step.",
-    )
-    return Advice(half_life, forget_bias, median, scale, exponent, (low, high), lines)
-
-
-def _on_forgetting(T: int, half_life: float, forget_bias: float) -> str:
-    forgets = f"Forget bias: the median unit forgets half in {half_life:.3g} steps"
-    if forget_bias <= 0:
-        return f"{forgets}, no fewer than the {T} of these inputs; leave it."
-    return f"{forgets}; {forget_bias:.3g} more would make it the {T} of these inputs."
-
-
-def _logit(log_p: float) -> float:
-    """log(p / (1 - p)), of log p."""
-    return log_p - math.log(-math.expm1(log_p)) if log_p < 0 else math.inf
+    return log_f.sum(0) / count

@@ -98,16 +98,21 @@ def _linearize(
 
 
 def for_each_sequence(
-    function: Callable[..., Any], steps: LSTMSteps, *rest: Any, out_axes: Any = 1
+    function: Callable[..., Any],
+    steps: LSTMSteps,
+    *rest: Any,
+    in_axes: Any = 0,
+    out_axes: Any = 1,
 ) -> Any:
     """``function`` of one sequence's steps, over the batch where there is one.
 
-    The rest of the arguments has the batch first; the results have it at ``out_axes``, after time.
+    Each of the rest of the arguments has the batch at ``in_axes``; the results have it at
+    ``out_axes``, after time.
     """
     if steps.each.derivatives.dh_dc.ndim == 2:
         return function(steps, *rest)
-    in_axes = (LSTMSteps(None, 1), *(0 for _ in rest))  # pyright: ignore[reportArgumentType]
-    return jax.vmap(function, in_axes, out_axes)(steps, *rest)
+    of_steps: Any = LSTMSteps(None, 1)  # pyright: ignore[reportArgumentType]
+    return jax.vmap(function, (of_steps, *(in_axes for _ in rest)), out_axes)(steps, *rest)
 
 
 def check_steps(steps: Any) -> None:
@@ -116,15 +121,16 @@ def check_steps(steps: Any) -> None:
         raise TypeError(f"steps: expected LSTMSteps of linearize, got {type(steps).__name__}.")
 
 
-def check_cotangent(name: str, cotangent: Any, steps: LSTMSteps) -> None:
-    """Requires an array of the shape and dtype of these steps' hidden state."""
+def check_cotangent(name: str, cotangent: Any, steps: LSTMSteps, *, every: bool = False) -> None:
+    """Requires an array of the shape and dtype of these steps' hidden state, or of all of them."""
     like = steps.each.derivatives.dh_dc
+    shape = like.shape if every else like.shape[1:]
     if not (hasattr(cotangent, "shape") and hasattr(cotangent, "dtype")):
         raise TypeError(f"{name}: expected an array, got {type(cotangent).__name__}.")
-    if cotangent.shape != like.shape[1:]:
+    if cotangent.shape != shape:
+        has = "outputs have" if every else "state has"
         raise ValueError(
-            f"{name}: expected shape {list(like.shape[1:])} as the state has, "
-            f"got {list(cotangent.shape)}."
+            f"{name}: expected shape {list(shape)} as the {has}, got {list(cotangent.shape)}."
         )
     if cotangent.dtype != like.dtype:
         raise TypeError(
