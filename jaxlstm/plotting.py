@@ -15,11 +15,18 @@ from numpy.typing import ArrayLike
 from jaxlstm.gradient_check import RATIO_LIMIT, GradientReport
 from jaxlstm.gradient_check.display import HeatMap, heat_maps, worst_ratio
 from jaxlstm.gradient_check.report import grouped_mismatches
+from jaxlstm.gradient_flow import Curves, GradientFlowReport, LayerFlow, RNNFlow, Spectrum, curves
 
 DECADES = 3.0
 """How far below the limit the colours go, in powers of ten; above it, to the worst ratio."""
 NAMED_COLUMNS = 16
 """Of more columns than these only the numbers are written."""
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""Of Okabe and Ito, told apart by all eyes; the RNN's is black."""
+FORGOTTEN = -12.0
+"""A power of ten below which the heat map of what is kept shows no difference."""
+DPI = 150
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8}
 
 
 def plot_gradient_report(report: GradientReport) -> Figure:
@@ -67,7 +74,7 @@ def save_gradient_report(report: GradientReport, destination: str) -> None:
     Raises:
         ValueError: an ending that matplotlib does not know.
     """
-    plot_gradient_report(report).savefig(destination, dpi=150)
+    plot_gradient_report(report).savefig(destination, dpi=DPI)
 
 
 def plot_training(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -107,4 +114,135 @@ def _bits_to_nats(bits: ArrayLike) -> ArrayLike:
 
 def save_training(records: Sequence[Mapping[str, Any]], destination: str) -> None:
     """Writes ``plot_training`` to a file, in the format that its name ends in."""
-    plot_training(records).savefig(destination, dpi=150)
+    plot_training(records).savefig(destination, dpi=DPI)
+
+
+def plot_gradient_flow(report: GradientFlowReport, contrast: RNNFlow | None = None) -> Figure:
+    """A row for each layer: norms and path shares by distance, what each unit keeps, growth.
+
+    Args:
+        report: from ``gradient_flow_report``.
+        contrast: from ``rnn_flow``; its gradient is drawn dashed.
+    """
+    layers = len(report.layers)
+    figure = Figure(figsize=(11, 4 * layers), layout="constrained")
+    ratios = {"height_ratios": [3, 2] * layers, "width_ratios": [5, 5, 4]}
+    grid = figure.add_gridspec(2 * layers, 3, **ratios)
+    for k, layer in enumerate(report.layers):
+        upper, lower, both = 2 * k, 2 * k + 1, slice(2 * k, 2 * k + 2)
+        of_layer = curves(layer)
+        shares = figure.add_subplot(grid[lower, 0])
+        _draw_shares(shares, of_layer)
+        norms = figure.add_subplot(grid[upper, 0], sharex=shares)
+        _draw_norms(norms, of_layer, contrast)
+        norms.set_title(f"Layer {k + 1}", loc="left", fontweight="bold")
+        _draw_kept(figure.add_subplot(grid[both, 1]), layer, of_layer)
+        _draw_growth(figure.add_subplot(grid[both, 2]), layer.spectrum)
+    return figure
+
+
+def _draw_norms(axes: Axes, of_layer: Curves, contrast: RNNFlow | None) -> None:
+    """Of both states, the median over the sequences."""
+    axes.semilogy(_shown(of_layer.hidden), color=COLOURS[0], label="|dL/dh|")
+    axes.semilogy(_shown(of_layer.cell), color=COLOURS[1], label="|dL/dc|")
+    if contrast is not None:
+        axes.semilogy(_rnn_norms(contrast), "k--", label="|dL/dh|, vanilla RNN")
+    axes.set_ylabel("gradient norm")
+    axes.tick_params(labelbottom=False)
+    axes.legend(**LEGEND)
+
+
+def _shown(norms: np.ndarray) -> np.ndarray:
+    """Without what a logarithm cannot show."""
+    return np.where(norms > 0, norms, np.nan)
+
+
+def _rnn_norms(contrast: RNNFlow) -> np.ndarray:
+    """The median over the sequences, by distance."""
+    hidden = np.asarray(contrast.hidden)[::-1]
+    return _shown(hidden if hidden.ndim == 1 else np.median(hidden, axis=1))
+
+
+def _draw_shares(axes: Axes, of_layer: Curves) -> None:
+    """By the number of crossings, the cell path below."""
+    parts = of_layer.crossings.T
+    names = ["cell path", "1 crossing", *map(str, range(2, len(parts) - 1)), "more"]
+    colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(parts)))
+    axes.stackplot(range(parts.shape[1]), *parts, colors=colours, labels=names, linewidth=0)
+    axes.set(xlabel="steps back from the loss", ylabel="share of dL/dc", ylim=(0, 1))
+    axes.set_xlim(0, max(parts.shape[1] - 1, 1))
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.35)}
+    axes.legend(**LEGEND, **below, ncols=len(parts), handlelength=1, columnspacing=1.2)
+
+
+def _draw_kept(axes: Axes, layer: LayerFlow, of_layer: Curves) -> None:
+    """The product of each unit's forget gates, those that keep the longest at the top."""
+    order = np.argsort(np.asarray(layer.log_forget))[::-1]
+    image = axes.imshow(
+        of_layer.survival[:, order].T,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="cividis",
+        vmin=FORGOTTEN,
+        vmax=0,
+    )
+    axes.set(xlabel="steps back from the loss", ylabel="unit, by its mean forget gate")
+    axes.set_title("kept by the forget gates alone", fontsize=10)
+    axes.figure.colorbar(
+        image, ax=axes, extend="min", format="$10^{%d}$", ticks=MaxNLocator(5, integer=True)
+    )
+
+
+def _draw_growth(axes: Axes, spectrum: Spectrum) -> None:
+    """Of every direction, the median over the sequences."""
+    growth = np.asarray(spectrum.growth) / np.log(10)
+    grown = growth if growth.ndim == 2 else np.median(growth, axis=1)
+    time, directions = grown.shape
+    shades = matplotlib.colormaps["cividis"](np.linspace(0, 0.85, directions))
+    for rank, (curve, shade) in enumerate(zip(grown.T, shades, strict=True), start=1):
+        name = f"direction {rank}" if rank in (1, directions) else None
+        axes.plot(range(1, time + 1), curve, color=shade, label=name)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.set(xlabel="steps from the first", ylabel="growth, in powers of ten")
+    axes.set_title("how the state's directions grow", fontsize=10)
+    axes.legend(**LEGEND)
+
+
+def plot_lstm_beside_rnn(report: GradientFlowReport, contrast: RNNFlow) -> Figure:
+    """The gradient's norm by distance and the exponents, of every layer and of the RNN.
+
+    Args:
+        report: from ``gradient_flow_report``.
+        contrast: from ``rnn_flow``, of the same loss.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    norms, exponents = figure.subplots(1, 2)
+    for k, layer in enumerate(report.layers, start=1):
+        style = {"color": COLOURS[(k - 1) % len(COLOURS)], "label": f"LSTM, layer {k}"}
+        norms.semilogy(_shown(curves(layer).hidden), **style)
+        _draw_exponents(exponents, layer.spectrum, style)
+    style = {"color": "black", "linestyle": "--", "label": "vanilla RNN"}
+    norms.semilogy(_rnn_norms(contrast), **style)
+    _draw_exponents(exponents, contrast.spectrum, style)
+    norms.set(xlabel="steps back from the loss", ylabel="|dL/dh|")
+    exponents.axhline(0, color="0.6", linewidth=0.8)
+    exponents.set(xlabel="direction, the fastest first", ylabel="growth exponent, for each step")
+    exponents.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    norms.legend(**LEGEND)
+    return figure
+
+
+def _draw_exponents(axes: Axes, spectrum: Spectrum, style: dict[str, Any]) -> None:
+    exponents = np.atleast_2d(spectrum.exponents)
+    found = np.median(exponents, axis=0)
+    axes.plot(range(1, len(found) + 1), found, marker="o", markersize=4, **style)
+
+
+def save_gradient_flow(report: GradientFlowReport, contrast: RNNFlow, destination: str) -> None:
+    """Writes ``plot_gradient_flow`` to a file, in the format that its name ends in."""
+    plot_gradient_flow(report, contrast).savefig(destination, dpi=DPI)
+
+
+def save_lstm_beside_rnn(report: GradientFlowReport, contrast: RNNFlow, destination: str) -> None:
+    """Writes ``plot_lstm_beside_rnn`` to a file, in the format that its name ends in."""
+    plot_lstm_beside_rnn(report, contrast).savefig(destination, dpi=DPI)

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
+
+from jaxlstm.types import at_least_float32
+from jaxlstm.validation import check_dtype, check_size
 
 
 class RNNParams(NamedTuple):
@@ -40,6 +43,38 @@ class RNNSteps(NamedTuple):
 
     recurrent_kernel: Float[Array, "H H"]
     derivative: Float[Array, "*T H"]
+
+
+def init_rnn(
+    key: Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+) -> RNNParams:
+    """Draws parameters as ``init_params`` does: Glorot input kernel, orthogonal recurrent kernel.
+
+    Args:
+        key: a PRNG key.
+        input_size: D.
+        hidden_size: H.
+        dtype: as in ``init_params``.
+
+    Raises:
+        ValueError, TypeError: a size below 1, or a dtype that is no floating one.
+
+    >>> import jax
+    >>> from jaxlstm.rnn import init_rnn
+    >>> init_rnn(jax.random.key(0), 3, 5).recurrent_kernel.shape
+    (5, 5)
+    """
+    check_size("input_size", input_size)
+    check_size("hidden_size", hidden_size)
+    dtype = check_dtype(dtype)
+    drawn = at_least_float32(dtype)  # QR knows no half precision
+    input_key, recurrent_key = jax.random.split(key)
+    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
+    return RNNParams(
+        input_kernel=glorot(input_key, (input_size, hidden_size), drawn).astype(dtype),
+        recurrent_kernel=orthogonal(recurrent_key, (hidden_size,) * 2, drawn).astype(dtype),
+        bias=jnp.zeros(hidden_size, dtype),
+    )
 
 
 def rnn(

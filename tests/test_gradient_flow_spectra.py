@@ -25,7 +25,15 @@ from jaxlstm.gradient_flow import (
     spectral_bound,
     step_jacobians,
 )
-from jaxlstm.rnn import RNNParams, RNNSteps, linearize_rnn, rnn, rnn_jacobians, rnn_state_gradients
+from jaxlstm.rnn import (
+    RNNParams,
+    RNNSteps,
+    init_rnn,
+    linearize_rnn,
+    rnn,
+    rnn_jacobians,
+    rnn_state_gradients,
+)
 
 SMALL = (7, 4, 2, 5)
 DRAWS = 10_000
@@ -223,6 +231,18 @@ def rnn_problem(seed: int, T: int = 7, B: int = 3, D: int = 2, H: int = 4) -> An
     shapes = ((D, H), (H, H), (H,), (T, B, D), (B, H), (B, H))
     U, W, b, inputs, state, d_h = (jnp.asarray(rng.standard_normal(s)) for s in shapes)
     return RNNParams(U, W, b), inputs, state, d_h
+
+
+def test_first_parameters_of_an_rnn():
+    params = init_rnn(jax.random.key(6), 40, 5, dtype=jnp.float64)
+    assert_close(params.recurrent_kernel @ params.recurrent_kernel.T, np.eye(5), 1e-15)
+    largest, limit = np.abs(params.input_kernel).max(), np.sqrt(6 / (40 + 5))
+    assert params.input_kernel.shape == (40, 5)
+    assert 0.95 * limit < largest < limit
+    assert (params.bias == np.zeros(5)).all()
+    assert {leaf.dtype for leaf in params} == {jnp.dtype("float64")}
+    with pytest.raises(ValueError, match=r"hidden_size: expected at least 1, got 0"):
+        init_rnn(jax.random.key(6), 3, 0)
 
 
 def test_rnn_against_numpy_and_autodiff():

@@ -66,12 +66,21 @@ def _whole_number(text: str, least: int) -> int:
 
 def positive_real(text: str) -> float:
     """A finite number above 0."""
+    return _finite_number(text, 0.0, " above 0")
+
+
+def real(text: str) -> float:
+    """A finite number."""
+    return _finite_number(text, -math.inf, "")
+
+
+def _finite_number(text: str, above: float, in_words: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}.")
+        number = math.nan
+    if not above < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number{in_words}, got {text!r}.")
     return number
 
 

@@ -21,10 +21,14 @@ def orbax() -> ModuleType:
     return checkpoints
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--checkpoint DIR`` and ``--step``."""
+def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds ``--checkpoint DIR``, which must, or may, be given, and ``--step``."""
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder of the checkpoints"
+        "--checkpoint",
+        type=Path,
+        required=required,
+        metavar="DIR",
+        help="folder of the checkpoints",
     )
     parser.add_argument(
         "--step",

@@ -69,6 +69,8 @@ from jaxlstm.gradient_flow.bounds import (
     path_bounds,
     spectral_bound,
 )
+from jaxlstm.gradient_flow.by_distance import Curves, curves
+from jaxlstm.gradient_flow.contrast import RNNFlow, rnn_flow
 from jaxlstm.gradient_flow.jacobians import (
     StepJacobians,
     jacobian_product,
@@ -95,6 +97,7 @@ from jaxlstm.gradient_flow.steps import LSTMSteps, Step, linearize
 
 __all__ = [
     "Advice",
+    "Curves",
     "GradientFlowReport",
     "LSTMSteps",
     "LayerAdvice",
@@ -103,12 +106,14 @@ __all__ = [
     "PathBounds",
     "PathNorms",
     "PathParts",
+    "RNNFlow",
     "Spectrum",
     "StateGradients",
     "Step",
     "StepJacobians",
     "advice",
     "cancellation",
+    "curves",
     "gradient_flow_report",
     "jacobian_product",
     "linearize",
@@ -118,6 +123,7 @@ __all__ = [
     "path_bounds",
     "path_norms",
     "path_parts",
+    "rnn_flow",
     "rnn_spectrum",
     "shares",
     "spectral_bound",
