@@ -12,7 +12,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxlstm import LSTMState, step
-from jaxlstm.cli import main
+from jaxlstm.cli import flow, main
+from jaxlstm.cli.arguments import Parser
+from jaxlstm.cli.flow.problem import problem_of
+from jaxlstm.cli.flow.tables import plain
 from jaxlstm.gradient_flow import (
     GradientFlowReport,
     LayerFlow,
@@ -32,7 +35,6 @@ from jaxlstm.training.checkpoints import describe, load, open_checkpoints, save
 CONTENT = "".join(np.random.default_rng(0).choice(list("abcdefgh \n"), 300))
 TIME, BATCH, FEATURES, HIDDEN = 6, 3, 3, 4
 SIZES = ["--time", str(TIME), "--batch", str(BATCH)]
-DRAWN = ["flow", *SIZES, "--features", str(FEATURES), "--hidden", str(HIDDEN)]
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +137,11 @@ def test_the_rnn_has_the_same_inputs_and_the_same_loss(ran, truth):
     with jax.enable_x64(True):
         params = init_rnn(jax.random.key(0), FEATURES, HIDDEN, dtype=jnp.float64)
         d_h = jnp.asarray(truth.by_hidden[:, -1, -1])
-        flow = rnn_flow(params, truth.inputs, d_h=d_h, directions=4)
-    np.testing.assert_allclose(ran[0]["rnn"]["hidden"], np.median(flow.hidden, axis=1)[::-1], 1e-12)
-    exponents = np.median(flow.spectrum.exponents, axis=0)
+        found = rnn_flow(params, truth.inputs, d_h=d_h, directions=4)
+    np.testing.assert_allclose(
+        ran[0]["rnn"]["hidden"], np.median(found.hidden, axis=1)[::-1], 1e-12
+    )
+    exponents = np.median(found.spectrum.exponents, axis=0)
     np.testing.assert_allclose(ran[0]["rnn"]["exponents"], exponents, 1e-9)
 
 
@@ -165,15 +169,31 @@ def test_pictures_are_written(ran):
     assert b"<svg" in ran[1].with_name("flow.json.svg").read_bytes()
 
 
-def test_a_drawn_model_on_a_text(text, capsys):
-    """Of the same sizes as above, so that nothing of the report is compiled again."""
-    scaled = ["--layers", "2", "--recurrent-scale", "2", "--forget-bias", "-30"]
-    assert main([*DRAWN, *scaled, "--text", str(text), "--json", "-"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    for layer in result["layers"]:
-        assert layer["kernel_gains"] == pytest.approx([2, 2], rel=1e-12)
-        assert layer["half_life"] == pytest.approx(np.log(2) / 30, rel=0.1)
-    assert (result["recurrent_scale"], result["text"]) == (2, str(text))
+def problem_drawn(*given):
+    """What a run with these options would measure."""
+    parser = Parser()
+    flow.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["flow", *SIZES, "--features", "3", "--hidden", "4", *given])
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, problem_of(options))
+
+
+def test_a_drawn_model(text):
+    scaled = ["--layers", "2", "--recurrent-scale", "2", "--forget-bias", "-3"]
+    on_text = problem_drawn(*scaled, "--text", str(text))
+    for layer in on_text.layers:
+        gates = np.split(layer.recurrent_kernel, 4, axis=1)
+        np.testing.assert_allclose([W @ W.T for W in gates], [4 * np.eye(4)] * 4, atol=1e-14)
+        np.testing.assert_array_equal(layer.bias, np.repeat([0.0, -3.0, 0.0, 0.0], 4))
+    on_noise = problem_drawn()
+    assert [layer.input_kernel.shape for layer in on_noise.layers] == [(FEATURES, 4 * HIDDEN)]
+    assert (np.linalg.norm(on_noise.d_h, axis=1) == 1).all()
+    assert len(np.unique(on_noise.inputs)) == TIME * BATCH * FEATURES
+
+
+def test_what_json_has_no_number_for_is_null():
+    assert plain([[1.0, np.inf], [-np.inf, np.nan]]) == [[1.0, None], [None, None]]
+    assert (plain(np.nan), plain(2)) == (None, 2.0)
 
 
 def flow_of(rng, T=5, B=3, H=4, R=2, n=2):
@@ -191,9 +211,9 @@ def flow_of(rng, T=5, B=3, H=4, R=2, n=2):
     bounds = PathBounds(*rng.standard_normal((4, T + 1, B)))
     survival = -positive(T + 1, B, H)
     last = positive(B), positive(4, H)
-    flow = LayerFlow(paths, positive(T, B, 4), bounds, survival, -positive(H), spectrum, *last)
+    found = LayerFlow(paths, positive(T, B, 4), bounds, survival, -positive(H), spectrum, *last)
     with jax.enable_x64(True):
-        return jax.tree.map(jnp.asarray, flow)
+        return jax.tree.map(jnp.asarray, found)
 
 
 def test_curves_are_medians_and_means_by_distance():

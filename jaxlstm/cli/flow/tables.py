@@ -132,22 +132,22 @@ def as_json(found: Found) -> dict[str, Any]:
     ):
         by_distance = {name: x for name, x in curves._asdict().items() if name != "survival"}
         numbers = by_distance | {"exponents": exponents(flow.spectrum)} | advised._asdict()
-        layers.append({name: _plain(value) for name, value in numbers.items()})
+        layers.append({name: plain(value) for name, value in numbers.items()})
     rnn = {"hidden": median(found.rnn.hidden)[::-1], "exponents": exponents(found.rnn.spectrum)}
     norm, mean, largest = found.clipping
     return {
         "layers": layers,
-        "rnn": {name: _plain(value) for name, value in rnn.items()},
+        "rnn": {name: plain(value) for name, value in rnn.items()},
         "clipping": {
-            "norm": _plain(norm),
-            "mean": {name: _plain(value) for name, value in mean._asdict().items()},
-            "largest": {name: _plain(value) for name, value in largest._asdict().items()},
+            "norm": plain(norm),
+            "mean": {name: plain(value) for name, value in mean._asdict().items()},
+            "largest": {name: plain(value) for name, value in largest._asdict().items()},
         },
         "advice": found.advice.lines,
     }
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """Numbers, or lists of them, with None in place of what JSON has no number for."""
     numbers = np.asarray(values, np.float64)
     plain = numbers.astype(object)
