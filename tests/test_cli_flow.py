@@ -63,7 +63,16 @@ def ran(text, checkpoint):
     """A run on the checkpoint: its JSON, with two pictures and what was printed beside."""
     file, printed = text.parent / "flow.json", io.StringIO()
     pictures = ["--plot", f"{file}.png", "--plot-rnn", f"{file}.svg", "--json", str(file)]
-    given = ["--checkpoint", str(checkpoint), "--text", str(text), *SIZES, *pictures]
+    given = [
+        "--checkpoint",
+        str(checkpoint),
+        "--text",
+        str(text),
+        *SIZES,
+        "--crossings",
+        "6",
+        *pictures,
+    ]
     with contextlib.redirect_stdout(printed):
         assert main(["flow", *given]) == 0
     return json.loads(file.read_text()), file, " ".join(printed.getvalue().split())
@@ -119,7 +128,7 @@ def test_norms_are_those_of_the_trained_models_gradient(ran, truth):
     for k, layer in enumerate(layers):
         norms = np.median(np.linalg.norm(truth.by_hidden[:, k], axis=-1), axis=0)
         np.testing.assert_allclose(layer["hidden"][:TIME], norms[::-1], rtol=1e-12)
-        assert np.shape(layer["crossings"]) == (TIME + 1, 5)
+        assert np.shape(layer["crossings"]) == (TIME + 1, 7)
         assert len(layer["exponents"]) == 4
 
 
@@ -148,13 +157,14 @@ def test_the_rnn_has_the_same_inputs_and_the_same_loss(ran, truth):
 def test_what_is_printed_is_what_is_written(ran):
     result, _, printed = ran
     first, last = result["layers"]
+    *numbered, fourth, fifth, more = last["crossings"][TIME]
+    shares = (*numbered, fourth + fifth + more, *last["first_gates"][TIME])
     for words in (
         "Layer 1: the gradient by distance",
         f" 4 {first['hidden'][4]:.1e} {first['cell'][4]:.1e} {first['cancellation'][4]:.2f} ",
         f" {first['cancellation'][4]:.2f} " + " ".join(f"{x:.1f}" for x in first["looseness"][4]),
         "Layer 2: the paths it comes by",
-        f" {TIME} " + " ".join(f"{x:.1%}" for x in last["crossings"][TIME]),
-        " ".join(f"{x:.1%}" for x in (last["crossings"][2][-1], *last["first_gates"][2])),
+        f" {TIME} " + " ".join(f"{x:.1%}" for x in shares),
         f" {TIME} {last['hidden'][TIME]:.1e} {result['rnn']['hidden'][TIME]:.1e}",
         "layer 2 " + " ".join(f"{x:.4f}" for x in last["exponents"]),
         "RNN " + " ".join(f"{x:.4f}" for x in result["rnn"]["exponents"]),

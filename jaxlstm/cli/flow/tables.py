@@ -11,7 +11,7 @@ from rich.table import Table
 from jaxlstm.cli.flow.measures import Clipped, Clipping, Found
 from jaxlstm.gradient_flow import Curves, Spectrum
 
-NUMBERED = 4
+NUMBERED = 3
 """Numbers of crossings with a column of their own; the rest are added up."""
 EXPONENTS = 6
 """Printed at most."""
