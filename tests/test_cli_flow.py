@@ -63,16 +63,8 @@ def ran(text, checkpoint):
     """A run on the checkpoint: its JSON, with two pictures and what was printed beside."""
     file, printed = text.parent / "flow.json", io.StringIO()
     pictures = ["--plot", f"{file}.png", "--plot-rnn", f"{file}.svg", "--json", str(file)]
-    given = [
-        "--checkpoint",
-        str(checkpoint),
-        "--text",
-        str(text),
-        *SIZES,
-        "--crossings",
-        "6",
-        *pictures,
-    ]
+    source = ["--checkpoint", str(checkpoint), "--text", str(text)]
+    given = [*source, *SIZES, "--crossings", "5", *pictures]
     with contextlib.redirect_stdout(printed):
         assert main(["flow", *given]) == 0
     return json.loads(file.read_text()), file, " ".join(printed.getvalue().split())
