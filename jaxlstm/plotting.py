@@ -246,3 +246,79 @@ def save_gradient_flow(report: GradientFlowReport, contrast: RNNFlow, destinatio
 def save_lstm_beside_rnn(report: GradientFlowReport, contrast: RNNFlow, destination: str) -> None:
     """Writes ``plot_lstm_beside_rnn`` to a file, in the format that its name ends in."""
     plot_lstm_beside_rnn(report, contrast).savefig(destination, dpi=DPI)
+
+
+def plot_costs(result: Mapping[str, Any]) -> Figure:
+    """Time against temporary memory, a panel for each comparison and a dot an implementation.
+
+    A dashed line is one whose library does not tell its memory.
+
+    Args:
+        result: what ``jaxlstm bench --json`` writes.
+    """
+    comparisons = result["comparisons"]
+    columns = min(3, len(comparisons))
+    rows = -(-len(comparisons) // columns)
+    figure = Figure(figsize=(4 * columns, 3.4 * rows), layout="constrained")
+    figure.suptitle(f"{result['device']}, {result['threads']} threads, {result['dtype']}")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, one in zip(panels, comparisons, strict=False):
+        sizes = ",".join(str(one[size]) for size in ("time", "batch", "features", "hidden"))
+        axes.set(
+            xlabel="temporary memory, MB", ylabel="milliseconds", title=f"{one['task']} {sizes}"
+        )
+        axes.title.set_fontsize(10)
+        _draw_dots(axes, one["entries"])
+    for axes in panels[len(comparisons) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_dots(axes: Axes, entries: Mapping[str, Any]) -> None:
+    for k, (name, entry) in enumerate(entries.items()):
+        milliseconds, size = 1e3 * entry["median_seconds"], entry["temporary_bytes"]
+        if size is None:
+            axes.axhline(milliseconds, color=f"C{k}", linestyle="--", label=name)
+        else:
+            axes.plot(size / 1e6, milliseconds, "o", color=f"C{k}", label=name)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.2)
+    axes.legend(fontsize=6)
+
+
+def plot_growth(result: Mapping[str, Any]) -> Figure:
+    """Time and temporary memory as each size doubles, a column an axis.
+
+    Args:
+        result: what ``jaxlstm bench --sweep --json`` writes.
+    """
+    swept = list(dict.fromkeys(one["axis"] for one in result["comparisons"]))
+    figure = Figure(figsize=(4 * len(swept), 6), layout="constrained")
+    figure.suptitle(f"gradient: {result['device']}, {result['threads']} threads, {result['dtype']}")
+    panels = figure.subplots(2, len(swept), sharex="col", squeeze=False)
+    for axis, (times, sizes) in zip(swept, panels.T, strict=True):
+        along = [one for one in result["comparisons"] if one["axis"] == axis]
+        for name in along[0]["entries"]:
+            points = [(one[axis], one["entries"][name]) for one in along if name in one["entries"]]
+            at = [size for size, _ in points]
+            times.loglog(
+                at, [1e3 * entry["median_seconds"] for _, entry in points], "o-", label=name
+            )
+            held = [entry["temporary_bytes"] for _, entry in points]
+            if None not in held:
+                sizes.loglog(at, np.divide(held, 1e6), "o-")
+        sizes.set_xlabel(axis)
+    panels[0, 0].set_ylabel("milliseconds")
+    panels[1, 0].set_ylabel("temporary memory, MB")
+    panels[0, 0].legend(fontsize=8)
+    return figure
+
+
+def save_costs(result: Mapping[str, Any], destination: str) -> None:
+    """Writes ``plot_costs`` to a file, in the format that its name ends in."""
+    plot_costs(result).savefig(destination, dpi=150)
+
+
+def save_growth(result: Mapping[str, Any], destination: str) -> None:
+    """Writes ``plot_growth`` to a file, in the format that its name ends in."""
+    plot_growth(result).savefig(destination, dpi=150)

@@ -1,14 +1,17 @@
 """Compiled functions timed in turn, so that they meet the same machine."""
 
 import dataclasses
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
 ROUNDS = 15
+PAUSE_SECONDS = 0.002
+"""Before each timing: a library's threads spin for about a millisecond after their last work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +31,36 @@ class Cost:
     compile_seconds: float
 
 
+class Program(NamedTuple):
+    """A function with its arguments, ready to run.
+
+    Attributes:
+        start: begins a run and returns its results, which may still be on their way.
+        wait: until such results are there.
+        compile_seconds: tracing, lowering and compiling.
+        temporary_bytes: as in ``Cost``; None where the library does not tell.
+    """
+
+    start: Callable[[], Any]
+    wait: Callable[[Any], Any]
+    compile_seconds: float
+    temporary_bytes: int | None
+
+
+def compile_program(function: Callable[..., Any], *args: Any) -> Program:
+    """Compiles ``function`` for ``args`` by XLA, ahead of its first run."""
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    memory = compiled.memory_analysis()
+    temporary = memory.temp_size_in_bytes if memory else None
+    return Program(lambda: compiled(*args), jax.block_until_ready, seconds, temporary)
+
+
 def measure_costs(
     functions: Mapping[str, Callable[..., Any]], *args: Any, rounds: int = ROUNDS
 ) -> dict[str, Cost]:
     """Compiles each function for ``args``, then runs all of them in every round, after a warm-up.
-
-    The order changes from round to round: none is always first, nor always behind the same one,
-    whose memory and caches it would find.
 
     Args:
         functions: by name.
@@ -52,19 +78,34 @@ def measure_costs(
     """
     if rounds < 2:
         raise ValueError(f"rounds: expected at least 2, got {rounds}.")
-    compiled, compile_seconds = {}, {}
-    for name, function in functions.items():
-        start = time.perf_counter()
-        compiled[name] = jax.jit(function).lower(*args).compile()
-        compile_seconds[name] = time.perf_counter() - start
-    orders = (_order(list(compiled), number) for number in range(rounds + 1))
-    runs = [{name: _seconds(compiled[name], args) for name in order} for order in orders]
+    programs = {name: compile_program(function, *args) for name, function in functions.items()}
+    runs = list(itertools.islice(run_in_turn(programs), 1, rounds + 1))
     costs = {}
-    for name, run in compiled.items():
-        lower, median, upper = statistics.quantiles((r[name] for r in runs[1:]), n=4)
-        memory = run.memory_analysis().temp_size_in_bytes
-        costs[name] = Cost(median, upper - lower, memory, compile_seconds[name])
+    for name, program in programs.items():
+        lower, median, upper = statistics.quantiles((run[name] for run in runs), n=4)
+        memory = program.temporary_bytes or 0
+        costs[name] = Cost(median, upper - lower, memory, program.compile_seconds)
     return costs
+
+
+def run_in_turn(
+    programs: Mapping[str, Program], calls: Mapping[str, int] | None = None
+) -> Iterator[dict[str, float]]:
+    """Rounds without end; in each, every program's seconds a call.
+
+    The order changes from round to round: none is always first, nor always behind the same one,
+    whose memory and caches it would find.
+
+    Args:
+        programs: by name.
+        calls: how often each is started before its last results are waited for; once if None.
+    """
+    for number in itertools.count():
+        seconds = {}
+        for name in _order(list(programs), number):
+            time.sleep(PAUSE_SECONDS)
+            seconds[name] = _seconds(programs[name], calls[name] if calls else 1)
+        yield seconds
 
 
 def _order(names: list[str], number: int) -> list[str]:
@@ -77,7 +118,9 @@ def _order(names: list[str], number: int) -> list[str]:
     return [names[(number + shift) % len(names)] for shift in zigzag]
 
 
-def _seconds(run: Callable[..., Any], args: tuple[Any, ...]) -> float:
+def _seconds(program: Program, calls: int) -> float:
     start = time.perf_counter()
-    jax.block_until_ready(run(*args))
-    return time.perf_counter() - start
+    for _ in range(calls - 1):
+        program.start()
+    program.wait(program.start())
+    return (time.perf_counter() - start) / calls

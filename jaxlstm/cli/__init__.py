@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxlstm import __version__
-from jaxlstm.cli import check, evaluate, flow, rtrl, sample, sources, train
+from jaxlstm.cli import bench, check, evaluate, flow, rtrl, sample, sources, train
 from jaxlstm.cli.arguments import BadInputError, Parser
 
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_parser(commands)
     rtrl.add_parser(commands)
     flow.add_parser(commands)
+    bench.add_parser(commands)
     sources.add_parser(commands)
     train.add_parser(commands)
     sample.add_parser(commands)

@@ -163,6 +163,16 @@ def function_named(name: str) -> Any:
     return found
 
 
+def check_fits(option: str, what: str, size: int) -> None:
+    """Requires that what an option makes fits the machine's memory."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > installed:
+        raise BadInputError(
+            f"{option}: expected {what} of at most the machine's {installed / 1e9:,.0f} GB, "
+            f"got {size / 1e9:,.0f} GB."
+        )
+
+
 def writable(destination: str) -> str:
     """A file that can be written; ``-`` passes."""
     return destination if destination == "-" else writable_file(destination)

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import math
-import os
 from typing import Any
 
 import jax
@@ -30,9 +29,9 @@ from jaxlstm.benchmark.rtrl import (
     sensitivity_costs,
 )
 from jaxlstm.cli.arguments import (
-    BadInputError,
     add_json,
     at_least_two,
+    check_fits,
     not_negative,
     positive,
     positive_real,
@@ -111,12 +110,7 @@ def _check_memory(options: argparse.Namespace) -> None:
     D, H = options.features, options.hidden
     numbers = options.batch * (4 * H * (D + H + 1) + 2 * H) * 2 * H
     carried = numbers * jnp.dtype(options.dtype).itemsize
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if carried > installed:
-        raise BadInputError(
-            f"--hidden {H}: expected sensitivities of at most the machine's "
-            f"{installed / 1e9:,.0f} GB, got {carried / 1e9:,.0f} GB."
-        )
+    check_fits(f"--hidden {H}", "sensitivities", carried)
 
 
 def _measured(
