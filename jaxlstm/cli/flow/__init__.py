@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     add_checkpoint(parser, required=False)
     for name, (type_, letter, default, explanation) in MODEL.items():
         option, told = f"--{name.replace('_', '-')}", f"{explanation} (default {default:g})"
-        parser.add_argument(option, type=type_, metavar=letter, help=f"without DIR: {told}")
+        parser.add_argument(option, type=type_, metavar=letter, help=f"of a drawn model: {told}")
     add_text(parser)
     for name, type_, letter, default, explanation in (
         ("time", positive, "T", 100, "steps (default 100)"),
