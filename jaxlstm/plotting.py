@@ -281,8 +281,8 @@ def _draw_dots(axes: Axes, entries: Mapping[str, Any]) -> None:
             axes.axhline(milliseconds, color=f"C{k}", linestyle="--", label=name)
         else:
             axes.plot(size / 1e6, milliseconds, "o", color=f"C{k}", label=name)
-    axes.set_ylim(bottom=0)
     axes.margins(x=0.2)
+    axes.set(xlim=(0, None), ylim=(0, None))
     axes.legend(fontsize=6)
 
 
@@ -301,12 +301,15 @@ def plot_growth(result: Mapping[str, Any]) -> Figure:
         for name in along[0]["entries"]:
             points = [(one[axis], one["entries"][name]) for one in along if name in one["entries"]]
             at = [size for size, _ in points]
-            times.loglog(
-                at, [1e3 * entry["median_seconds"] for _, entry in points], "o-", label=name
-            )
+            times.plot(at, [1e3 * entry["median_seconds"] for _, entry in points], "o-", label=name)
             held = [entry["temporary_bytes"] for _, entry in points]
             if None not in held:
-                sizes.loglog(at, np.divide(held, 1e6), "o-")
+                sizes.plot(at, np.divide(held, 1e6), "o-")
+        for axes in (times, sizes):
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_major_formatter("{x:.3g}")
         sizes.set_xlabel(axis)
     panels[0, 0].set_ylabel("milliseconds")
     panels[1, 0].set_ylabel("temporary memory, MB")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlstm import lstm, step
-from jaxlstm.benchmark.alone import peak_memory
+from jaxlstm.benchmark.alone import STATUS, _forget_peak, _peak, peak_memory
 from jaxlstm.benchmark.compare import BEST, Comparison, Entry, compare, geometric_means
 from jaxlstm.benchmark.cost import Program, run_in_turn
 from jaxlstm.benchmark.peers import LSTM, ORACLE, PEERS, find_peers
@@ -89,7 +89,7 @@ def timed(*milliseconds, temporary=10**6):
 
 def comparison(task="gradient", shape=SHAPE, scale=1):
     entries = {
-        LSTM: timed(2 * scale, 4 * scale, 3 * scale, 9 * scale),  # median 3.5
+        LSTM: timed(2 * scale, 4 * scale, 3 * scale, 12 * scale),  # median 3.5
         "haiku": timed(8, 4, 4, 6),  # median 5
         "torch": timed(1, 2, 3, 4, temporary=None),  # median 2.5
         "equinox": timed(10, 10, 10, 10),
@@ -100,7 +100,7 @@ def comparison(task="gradient", shape=SHAPE, scale=1):
 def test_ratios_shares_and_means():
     found = comparison()
     assert found.ratio("haiku") == pytest.approx(0.7)
-    assert found.ratio_in_rounds("haiku") == pytest.approx(0.875)  # of 1/4, 1, 3/4, 3/2
+    assert found.ratio_in_rounds("haiku") == pytest.approx(0.875)  # of 1/4, 1, 3/4, 2
     assert found.best == "haiku"
     assert found.ceiling == pytest.approx(2 * 5 * 3 * (4 + 6) * 24 / 1e-3)
     assert found.share("torch") == pytest.approx(3 / 2.5)
@@ -119,6 +119,14 @@ def test_peak_memory_is_of_the_run_alone():
     numbers = np.prod([shape.time, shape.batch, shape.hidden])
     peak = peak_memory(ORACLE, "forward", shape, "float32")
     assert 4 * numbers <= peak.added_bytes < 40 * numbers < peak.process_bytes
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux alone forgets a peak")
+def test_a_peak_is_forgotten():
+    np.ones(25_000_000).sum()
+    before = _peak()
+    _forget_peak()
+    assert _peak() < before - 100_000_000
 
 
 def test_json_table_and_plot(tmp_path, capsys):

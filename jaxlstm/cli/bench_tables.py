@@ -36,7 +36,7 @@ def comparison_table(one: Comparison, peaks: Mapping[str, Peak | None]) -> Table
 
 def mean_table(task: str, ratios: Mapping[str, Mapping[str, float]]) -> Table:
     """Geometric means over the shapes."""
-    table = _table(f"{task}: lstm / it, geometric mean", ("ratio", "shapes"))
+    table = _table(f"{task}: geometric means", ("lstm / it", "shapes"))
     for name, mean in ratios.items():
         table.add_row(name, f"{mean['ratio']:.2f}", f"{mean['shapes']:.0f}")
     return table

@@ -16,7 +16,9 @@ def peer(name: str) -> Peer:
 
 def _layer(workload: Workload) -> Layer:
     D, H, dtype = workload.inputs.shape[-1], workload.state.hidden.shape[-1], workload.inputs.dtype
-    cell = nnx.OptimizedLSTMCell(D, H, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0))
+    zeros = nnx.initializers.zeros_init()  # replaced below; orthogonal ones are not for bfloat16
+    settings = {"dtype": dtype, "param_dtype": dtype, "recurrent_kernel_init": zeros}
+    cell = nnx.OptimizedLSTMCell(D, H, **settings, rngs=nnx.Rngs(0))
     graph, drawn = nnx.split(nnx.RNN(cell, time_major=True, rngs=False))
 
     def own(params: LSTMParams) -> Any:

@@ -27,8 +27,13 @@ def peer(name: str) -> Peer:
 
 def _layer(workload: Workload) -> Layer:
     (T, B, D), H = workload.inputs.shape, workload.state.hidden.shape[-1]
-    settings = {"dtype": workload.inputs.dtype.name, "return_sequences": True}
-    layer = keras.layers.LSTM(H, return_state=True, **settings)
+    layer = keras.layers.LSTM(
+        H,
+        return_sequences=True,
+        return_state=True,
+        recurrent_initializer="zeros",  # replaced by ours; orthogonal ones are not for bfloat16
+        dtype=workload.inputs.dtype.name,
+    )
     layer.build((B, T, D))
     others = [variable.value for variable in layer.non_trainable_variables]
 
