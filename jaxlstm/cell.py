@@ -44,9 +44,15 @@ class Gates(NamedTuple):
     output: Float[Array, "*B H"]
 
 
-def gate_values(z: Float[Array, "*B G"], activations: Activations) -> Gates:
-    """The gates from their pre-activations ``z`` [..., 4H]: [F2] to [F5]."""
-    z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=-1)
+def gate_values(z: Float[Array, "..."], activations: Activations, axis: int = -1) -> Gates:
+    """The gates from their pre-activations ``z`` [..., 4H]: [F2] to [F5].
+
+    Args:
+        z: with all gates along one axis.
+        activations: phi.
+        axis: which axis.
+    """
+    z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=axis)
     return Gates(
         input=jax.nn.sigmoid(z_i),  # [F2]
         forget=jax.nn.sigmoid(z_f),  # [F3]

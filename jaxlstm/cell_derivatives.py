@@ -83,8 +83,11 @@ def cell_derivatives(
 
 
 def cell_vjp(
-    derivatives: CellDerivatives, d_h: Float[Array, "*B H"], d_c: Float[Array, "*B H"]
-) -> tuple[Float[Array, "*B 4*H"], Float[Array, "*B H"]]:
+    derivatives: CellDerivatives,
+    d_h: Float[Array, "*B H"],
+    d_c: Float[Array, "*B H"],
+    axis: int = -1,
+) -> tuple[Float[Array, "..."], Float[Array, "*B H"]]:
     """Pulls cotangents back through the pointwise map of one step.
 
         d_c       += d_h * dh/dc                                                        [B1]
@@ -95,6 +98,7 @@ def cell_vjp(
         derivatives: the six diagonals of the step.
         d_h: cotangent of h_t, [..., H].
         d_c: cotangent of c_t from everything after the step but h_t, [..., H].
+        axis: along which the gates of d_z lie.
 
     Returns:
         d_z [..., 4H] and d_c_{t-1} [..., H].
@@ -107,13 +111,16 @@ def cell_vjp(
             d_c * derivatives.dc_dzg,
             d_h * derivatives.dh_dzo,
         ],
-        axis=-1,
+        axis=axis,
     )
     return d_z, d_c * derivatives.dc_dc_tm1  # [B3]
 
 
 def cell_jvp(
-    derivatives: CellDerivatives, dot_z: Float[Array, "*B G"], dot_c_tm1: Float[Array, "*B H"]
+    derivatives: CellDerivatives,
+    dot_z: Float[Array, "..."],
+    dot_c_tm1: Float[Array, "*B H"],
+    axis: int = -1,
 ) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
     """Pushes tangents forward through the pointwise map of one step: the adjoint of ``cell_vjp``.
 
@@ -125,11 +132,12 @@ def cell_jvp(
         derivatives: the six diagonals of the step.
         dot_z: tangent of the pre-activations, [..., 4H].
         dot_c_tm1: tangent of the cell state before the step, [..., H].
+        axis: along which the gates of dot_z lie.
 
     Returns:
         dot_h and dot_c, each [..., H].
     """
-    dot_z_i, dot_z_f, dot_z_g, dot_z_o = jnp.split(dot_z, 4, axis=-1)
+    dot_z_i, dot_z_f, dot_z_g, dot_z_o = jnp.split(dot_z, 4, axis=axis)
     dot_c = (  # [T2]
         dot_z_i * derivatives.dc_dzi
         + dot_z_f * derivatives.dc_dzf

@@ -62,6 +62,37 @@ def product_with_transpose(
     )
 
 
+def product(kernel: Float[Array, "M N"], columns: Float[Array, "N B"]) -> Float[Array, "M B"]:
+    """``kernel columns``, its columns placed as these are."""
+    sharding = jax.typeof(columns).sharding
+    placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[1]))
+    dimensions = (((1,), (0,)), ((), ()))
+    return jax.lax.dot_general(kernel, columns, dimensions, out_sharding=placed)
+
+
+def product_of_columns(
+    columns: Float[Array, "T N B"], kernel: Float[Array, "M N"]
+) -> Float[Array, "T B M"]:
+    """``kernel columns`` of every step, as rows."""
+    sharding = jax.typeof(columns).sharding
+    placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[2], None))
+    dimensions = (((1,), (1,)), ((), ()))
+    return jax.lax.dot_general(columns, kernel, dimensions, out_sharding=placed)
+
+
+def sum_of_columns(
+    columns: Float[Array, "T M B"], rows: Float[Array, "T B N"], like: Float[Array, "M N"]
+) -> Float[Array, "M N"]:
+    """The sum over all steps and sequences of ``column row'``, placed and typed as ``like`` is.
+
+    One large product that contracts time and batch together: the form of every weight gradient.
+    """
+    placed = jax.typeof(like).sharding
+    dimensions = (((0, 2), (0, 1)), ((), ()))
+    summed = jax.lax.dot_general(columns, rows, dimensions, out_sharding=placed)
+    return summed.astype(like.dtype)
+
+
 def rows_of(table: Float[Array, "K D"], indices: Int[Array, "*T"]) -> Float[Array, "*T D"]:
     """The table's row of each index, placed as the indices are."""
     sharding = jax.typeof(indices).sharding

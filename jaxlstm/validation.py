@@ -26,6 +26,10 @@ ACTIVATION_NAMES = ("tanh", "sigmoid", "identity")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
+RESIDUALS = ("gates", "states", "outputs", "chunks")
+"""What ``lstm`` may save for its derivatives, the fastest first, the leanest last."""
+
+
 def check_size(name: str, size: Any) -> None:
     """Requires a whole number of at least 1."""
     if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
@@ -124,6 +128,12 @@ def check_sequence(
     if initial_state is not None:
         _check_state("initial_state", initial_state, (*inputs.shape[1:-1], H), params)
     _check_lengths_and_resets(lengths, resets, inputs)
+
+
+def check_residuals(residuals: Any) -> None:
+    """Requires the name of one way to save residuals."""
+    if residuals not in RESIDUALS:
+        raise ValueError(f"residuals: expected one of {', '.join(RESIDUALS)}, got {residuals!r}.")
 
 
 def check_bidirectional(

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jaxlstm import Activations, LSTMState
 
 SMALL = (5, 3, 2, 4)
-SHARDED = (5, 8, 2, 4)
+SHARDED = (5, 128, 2, 4)
 MASKS = pytest.mark.parametrize("masks", [False, True])
 
 

@@ -18,7 +18,7 @@ from composing import SMALL, stack
 from drawing import Problem, assert_close, draw
 from jax.interpreters import ad, batching
 
-from jaxlstm import LSTMState, ReadoutParams, both_modes, linear, readout, sequence
+from jaxlstm import LSTMState, ReadoutParams, both_modes, by_hand, linear, readout, sequence
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,9 @@ def without_forward_mode() -> tuple[ModuleType, ModuleType]:
     with patch.dict(sys.modules, {"jaxlstm.linear": None}):
         fallback = loaded_again(both_modes)
     with patch.dict(sys.modules, {"jaxlstm.both_modes": fallback}):
-        return loaded_again(sequence), loaded_again(readout)
+        passes, ends = loaded_again(by_hand), loaded_again(readout)
+    with patch.dict(sys.modules, {"jaxlstm.by_hand": passes}):
+        return loaded_again(sequence), ends
 
 
 def functions_of(sequence: ModuleType, readout: ModuleType, suffix: str = "") -> list[Any]:

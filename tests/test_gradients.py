@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from jaxlstm import Activations, LSTMState, lstm, lstm_autodiff
 from jaxlstm.cell import gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
+from jaxlstm.validation import RESIDUALS
 
 SMALL = (7, 3, 2, 5)
 COTANGENTS = ("outputs", "final hidden", "final cell")
@@ -86,6 +87,50 @@ def test_gradients_for_all_activations(activations):
 @pytest.mark.parametrize("b", range(SMALL[1]))
 def test_gradients_unbatched(masks, b):
     assert_gradients_agree(one_sequence(draw(3, *SMALL, jnp.float64, masks=masks), b))
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("signature", SIGNATURES[-2:], ids=str)
+@pytest.mark.parametrize("residuals", RESIDUALS)
+def test_gradients_whatever_is_saved(residuals, signature, masks):
+    """In both modes of differentiation, from chunk to chunk."""
+    problem, v = (draw(seed, *signature, jnp.float64, masks=masks) for seed in (14, 15))
+    ours = partial(lstm, residuals=residuals)
+    assert_close(
+        compiled(pullback, ours)(problem), compiled(pullback, lstm_autodiff)(problem), 1e-12
+    )
+    assert_close(pushed(ours, problem, v), pushed(lstm_autodiff, problem, v), 1e-12)
+
+
+@partial(jax.jit, static_argnums=0)
+def pushed(f: Any, problem: Problem, v: Problem) -> Any:
+    """The tangents along another problem's arguments."""
+
+    def values(*args: Any) -> Any:
+        params, inputs, initial_state = args
+        changed = problem._replace(params=params, inputs=inputs, initial_state=initial_state)
+        return run(f, changed)
+
+    return jax.jvp(values, problem[:3], v[:3])[1]
+
+
+def test_the_less_is_saved_the_less_memory_it_takes():
+    problem = draw(16, 144, 16, 4, 32, jnp.float32, masks=False)
+    programs = [
+        jax.jit(partial(pullback, partial(lstm, residuals=residuals))).lower(problem).compile()
+        for residuals in RESIDUALS
+    ]
+    sizes = [program.memory_analysis().temp_size_in_bytes for program in programs]
+    state = 144 * 16 * 32 * 4
+    least = (6 * state, 2 * state, state, 0)
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(low < size < low + 3 * state for low, size in zip(least, sizes, strict=True)), sizes
+
+
+def test_residuals_are_named():
+    problem = draw(17, *SMALL, jnp.float64)
+    with pytest.raises(ValueError, match=r"^residuals: expected one of gates, .*, got 'all'\.$"):
+        run(partial(lstm, residuals="all"), problem)
 
 
 @pytest.mark.parametrize("unmasked", ["lengths", "resets"])

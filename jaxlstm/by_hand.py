@@ -1,0 +1,375 @@
+"""The LSTM over time, its derivatives by hand: values forward, tangents forward, cotangents back.
+
+Back from the end of the sequence, a reverse scan over [B1] to [B4], and the sums of its ``d_z``:
+
+    d_c       += d_h * dh/dc                                                        [B1]
+    d_z        = [d_c * dc/dz_i, d_c * dc/dz_f, d_c * dc/dz_g, d_h * dh/dz_o]       [B2]
+    d_c_{t-1}  = d_c * dc/dc_{t-1}                                                  [B3]
+    d_h_{t-1}  = d_z W'                                                             [B4]
+    d_W        = sum_t h_{t-1}' d_z                                                 [B5]
+    d_U        = sum_t x_t' d_z                                                     [B6]
+    d_b        = sum_t d_z                                                          [B7]
+    d_x_t      = d_z U'                                                             [B8]
+
+In forward mode the tangents' scan has the body [T1] to [T3], all products within it, for what is
+stored of a tangent is stored once for each column of a Jacobian:
+
+    dot_z_t = dot_x_t U + x_t dot_U + dot_h_{t-1} W + h_{t-1} dot_W + dot_b         [T1]
+    dot_c_t = dot_z_i dc/dz_i + dot_z_f dc/dz_f + dot_z_g dc/dz_g + dot_c_{t-1} f   [T2]
+    dot_h_t = dot_z_o dh/dz_o + dot_c_t dh/dc                                       [T3]
+
+In the source documents (``jaxlstm sources`` shows them, with what is misprinted there):
+
+    [B1]  001 (dL/dc_T), (dL/dc_t); 002 (dE/dc^t), (dc^t), (NOTE 1)
+    [B2]  001 (step 1), (step 4), (dL/di_t di_t/dh), (dL/df_t df_t/dh), (dL/de_t de_t/dh),
+          (dL/dc~_t dc~_t/dh); 002 (dE/do^t), (dE/di^t), (dE/da^t), (dE/df^t), (dE/dahat^t),
+          (dE/dihat^t), (dE/dfhat^t), (dE/dohat^t)
+    [B3]  001 (dL/dc_t); 002 (dE/dc^{t-1})
+    [B4]  000 (10); 001 (dL/dh_t), (step 2), (dL/di_t di_t/dh), (dL/df_t df_t/dh),
+          (dL/de_t de_t/dh), (dL/dc~_t dc~_t/dh); 002 (dE/dh^{t-1})
+    [B5]  000 (11); 001 (1), (3), (5), (7); 002 (dTheta^t), (dE/dTheta)
+    [B6]  000 (12); 001 (2), (4), (6), (8); 002 (dTheta^t), (dE/dTheta)
+    [B7]  000 (13)
+    [B8]  002 (dE/dx^t)
+    [T1]  000 (10), (11), (12), (13)
+
+Every array of a step has its features first, [H, B]: a product runs faster with the kernel on its
+left, and the four gates of ``z`` lie one after another in memory. ``x_t`` and ``h_{t-1}`` enter one
+product with both kernels, and one product takes both cotangents back. With fewer than ``FEW``
+sequences a product is bound by the kernel's bytes, not by arithmetic: then the inputs' part is
+taken out of the loop.
+
+What the forward pass saves for the other two is the caller's choice:
+
+    "gates"    h, c and z: no product is computed twice
+    "states"   h and c; the z of a chunk of steps come again from one product
+    "outputs"  h, which the caller has anyway, and the c of every chunk's first step; the others
+               follow from the gates [F6]
+    "chunks"   h and c of every chunk's first step; its steps are run again
+
+The other two passes go from chunk to chunk of ``chunk_size`` steps, so that the six diagonals [D1]
+to [D6] and ``d_z`` are computed for many steps at once, stay in cache, and never exist for all T.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxlstm.both_modes import differentiated_by_hand
+from jaxlstm.cell import Gates, gate_values, next_state
+from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
+from jaxlstm.masks import keep
+from jaxlstm.placement import product, product_of_columns, sum_of_columns, vary_together
+from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
+
+FEW = 16
+"""Sequences: a smaller batch has its inputs' products outside of the loop."""
+COLUMNS = 512
+"""Steps times sequences of a chunk: enough for products at full speed, few enough for the cache."""
+
+
+class Masks(NamedTuple):
+    """Which steps count, which carry the state in: [T, 1, B], None where all do."""
+
+    valid: Bool[Array, "*T 1 B"] | None
+    carried: Bool[Array, "*T 1 B"] | None
+
+
+class Choice(NamedTuple):
+    """What is static: the activations, and what the forward pass saves."""
+
+    activations: Activations
+    residuals: str
+
+
+class _Saved(NamedTuple):
+    """What the forward pass saves of every step, None where it comes again."""
+
+    hidden: Float[Array, "T B H"] | None
+    cell: Float[Array, "T H B"] | None
+    z: Float[Array, "T G B"] | None
+
+
+class _Residuals(NamedTuple):
+    """What tangents and cotangents need: the arguments, what was saved, the state of each chunk."""
+
+    masks: Masks
+    params: LSTMParams
+    inputs: Float[Array, "T B D"]
+    saved: _Saved
+    first: LSTMState
+
+
+def chunk_size(time: int, batch: int, residuals: str) -> int:
+    """How many steps a chunk has: about ``COLUMNS`` / B, or sqrt(T), dividing T if it can.
+
+    >>> chunk_size(100, 64, "gates"), chunk_size(97, 64, "gates"), chunk_size(100, 64, "chunks")
+    (5, 8, 10)
+    """
+    wanted = round(time**0.5) if residuals == "chunks" else -(-COLUMNS // max(batch, 1))
+    wanted = max(1, min(wanted, time))
+    fitting = (size for size in range(wanted, wanted // 2, -1) if time % size == 0)
+    return next(fitting, wanted)
+
+
+def _values(
+    choice: Choice,
+    masks: Masks,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+) -> tuple[Float[Array, "T B H"], LSTMState]:
+    steps, state = (masks, inputs), _transposed(initial_state)
+    run = _forward_scan(choice.activations, params, inputs.shape[1], _hidden_alone)
+    final, saved = run(state, steps)
+    return saved.hidden, _transposed(final)
+
+
+def _transposed(state: LSTMState) -> LSTMState:
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2), state)
+
+
+def _hidden_alone(state: LSTMState, _: Array) -> _Saved:
+    return _Saved(state.hidden.T, None, None)
+
+
+def _states(state: LSTMState, _: Array) -> _Saved:
+    return _Saved(state.hidden.T, state.cell, None)
+
+
+def _everything(state: LSTMState, z: Array) -> _Saved:
+    return _Saved(state.hidden.T, state.cell, z)
+
+
+def _forward_scan(
+    activations: Activations,
+    params: LSTMParams,
+    batch: int,
+    saved: Callable[[LSTMState, Array], Any],
+) -> Callable[..., tuple[LSTMState, Any]]:
+    """A function of a state and of steps, which returns the state after them and what it saved."""
+    few = batch < FEW
+    kernel = (params.recurrent_kernel if few else _both(params)).T
+
+    def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
+        (valid, carried), read_t = step_t
+        entered = keep(carried, state)
+        if few:
+            z = product(kernel, entered.hidden) + read_t.T  # [F1]
+        else:
+            z = product(kernel, jnp.concatenate([read_t.T, entered.hidden]))  # [F1]
+        z = z + params.bias[:, None]
+        gates = gate_values(z, activations, axis=0)  # [F2] [F3] [F4] [F5]
+        state = keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
+        return state, saved(state, z)
+
+    def run(state: LSTMState, steps: tuple[Masks, Array]) -> tuple[LSTMState, Any]:
+        masks, inputs = steps
+        if few:
+            inputs = inputs @ params.input_kernel  # [F1], the part without recursion
+        return jax.lax.scan(forward_step, state, (masks, inputs))
+
+    return run
+
+
+def _both(params: LSTMParams) -> Float[Array, "N G"]:
+    """Both kernels, the inputs' first."""
+    return jnp.concatenate([params.input_kernel, params.recurrent_kernel])
+
+
+def _forward(
+    choice: Choice,
+    masks: Masks,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+) -> tuple[tuple[Float[Array, "T B H"], LSTMState], _Residuals]:
+    state, steps, batch = _transposed(initial_state), (masks, inputs), inputs.shape[1]
+    size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
+    if choice.residuals in ("gates", "states"):
+        kept = _everything if choice.residuals == "gates" else _states
+        final, saved = _forward_scan(choice.activations, params, batch, kept)(state, steps)
+        after = LSTMState(
+            jnp.swapaxes(saved.hidden[size - 1 :: size], 1, 2), saved.cell[size - 1 :: size]
+        )
+        first = jax.tree.map(_after, state, after)
+        hidden = saved.hidden
+    else:
+        run = _forward_scan(choice.activations, params, batch, _hidden_alone)
+
+        def forward_over_chunk(state: LSTMState, chunk: Any) -> tuple[LSTMState, Any]:
+            final, (hidden, _, _) = run(state, chunk[1])
+            return final, (hidden, jax.tree.map(lambda leaf: leaf[None], state))
+
+        final, (hidden, first) = _over_chunks(forward_over_chunk, state, None, steps, size)
+        saved = _Saved(hidden if choice.residuals == "outputs" else None, None, None)
+    residuals = _Residuals(masks, params, inputs, saved, first)
+    return (hidden, _transposed(final)), residuals
+
+
+def _after(first: Array, rest: Array) -> Array:
+    return jnp.concatenate([first[None], rest])
+
+
+def _over_chunks(
+    function: Callable[[Any, Any], Any],
+    carry: Any,
+    firsts: Any,
+    steps: Any,
+    size: int,
+    *,
+    reverse: bool = False,
+) -> Any:
+    """A scan over chunks of ``size`` steps, the last of which may have fewer.
+
+    ``function`` takes the carry and a chunk: its own of ``firsts``, and its steps. Each leaf of its
+    results has steps, or something else to be put together, along the first axis.
+    """
+    whole, rest = divmod(len(jax.tree.leaves(steps)[0]), size)
+    cut = jax.tree.map(lambda a: a[: whole * size].reshape(whole, size, *a.shape[1:]), steps)
+    chunks = (jax.tree.map(lambda a: a[:whole], firsts), cut)
+
+    def over_rest(carry: Any) -> Any:
+        first = jax.tree.map(lambda a: a[whole], firsts)
+        return function(carry, (first, jax.tree.map(lambda a: a[whole * size :], steps)))
+
+    after = None
+    if rest and reverse:
+        carry, after = over_rest(carry)
+    carry, found = jax.lax.scan(function, carry, chunks, reverse=reverse)
+    if rest and not reverse:
+        carry, after = over_rest(carry)
+    found = jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), found)
+    if after is None:
+        return carry, found
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, after)
+
+
+def _linearized(
+    choice: Choice, params: LSTMParams, first: LSTMState, steps: tuple[Masks, Array, _Saved]
+) -> tuple[Float[Array, "K B H"], CellDerivatives]:
+    """Of a chunk, the hidden state that enters every step, and the six diagonals [K, H, B]."""
+    masks, inputs, (hidden, cell, z) = steps
+    activations, batch = choice.activations, inputs.shape[1]
+    if hidden is None:
+        run = _forward_scan(activations, params, batch, _everything)
+        _, (hidden, cell, z) = run(first, (masks, inputs))
+    entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
+    if z is None:
+        z = jnp.concatenate([inputs, entered], axis=-1) @ _both(params) + params.bias  # [F1]
+        z = jnp.swapaxes(z, 1, 2)
+    gates = gate_values(z, activations, axis=1)  # [F2] [F3] [F4] [F5]
+    if cell is None:
+        cell = _cells(masks, first.cell, gates)
+    c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
+    return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
+
+
+def _rows(mask: Bool[Array, "T 1 B"] | None) -> Bool[Array, "T B"] | None:
+    """A mask for arrays [T, B, ...]."""
+    return None if mask is None else mask[:, 0]
+
+
+def _cells(masks: Masks, first: Float[Array, "H B"], gates: Gates) -> Float[Array, "K H B"]:
+    """The cell state of every step, from the gates alone."""
+
+    def forward_step(cell: Array, step_t: Any) -> tuple[Array, Array]:
+        (valid, carried), (i, f, g, _) = step_t
+        cell = keep(valid, f * keep(carried, cell) + i * g, cell)  # [F6]
+        return cell, cell
+
+    return jax.lax.scan(forward_step, first, (masks, gates))[1]
+
+
+def _push_forward(
+    choice: Choice,
+    residuals: _Residuals,
+    tangents: tuple[LSTMParams, Float[Array, "T B D"], LSTMState],
+) -> tuple[Float[Array, "T B H"], LSTMState]:
+    """The tangents of the outputs and the final state, [T1] to [T3]."""
+    masks, params, inputs, saved, firsts = residuals
+    dot_params, dot_inputs, dot_initial_state = tangents
+    kernel, dot_kernel = _both(params).T, _both(dot_params).T
+
+    def push_over_chunk(dot_state: LSTMState, chunk: Any) -> tuple[LSTMState, Array]:
+        first, (dot_inputs, (masks, inputs, saved)) = chunk
+        h_tm1, derivatives = _linearized(choice, params, first, (masks, inputs, saved))
+
+        def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
+            dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
+            dot_entered = keep(carried, dot_state)
+            dot_z = (  # [T1]
+                product(kernel, jnp.concatenate([dot_x_t.T, dot_entered.hidden]))
+                + product(dot_kernel, jnp.concatenate([x_t.T, h_tm1.T]))
+                + dot_params.bias[:, None]
+            )
+            after = cell_jvp(derivatives_t, dot_z, dot_entered.cell, axis=0)  # [T2] [T3]
+            dot_state = keep(valid, LSTMState(*after), dot_state)
+            return dot_state, dot_state.hidden.T
+
+        each = (dot_inputs, inputs, h_tm1, derivatives, masks)
+        return jax.lax.scan(tangent_step, dot_state, each)
+
+    steps = (dot_inputs, (masks, inputs, saved))
+    size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
+    dot_state = _transposed(dot_initial_state)
+    dot_final, dot_hidden = _over_chunks(push_over_chunk, dot_state, firsts, steps, size)
+    return dot_hidden, _transposed(dot_final)
+
+
+def _pull_back(
+    choice: Choice,
+    residuals: _Residuals,
+    cotangents: tuple[Float[Array, "T B H"], LSTMState],
+) -> tuple[LSTMParams, Float[Array, "T B D"], LSTMState]:
+    """The cotangents of parameters, inputs and initial state, [B1] to [B8]."""
+    masks, params, inputs, saved, firsts = residuals
+    d_outputs, d_final = cotangents
+    few, D = inputs.shape[1] < FEW, inputs.shape[2]
+    kernel = params.recurrent_kernel if few else _both(params)
+
+    def back_over_chunk(carry: Any, chunk: Any) -> tuple[Any, Array]:
+        d_state, *d_sums = carry
+        first, (d_outputs, (masks, inputs, saved)) = chunk
+        h_tm1, derivatives = _linearized(choice, params, first, (masks, inputs, saved))
+
+        def backward_step(d_state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
+            d_h_t, derivatives_t, (valid, carried) = step_t
+            d_state = LSTMState(d_state.hidden + d_h_t, d_state.cell)
+            d_z, d_c_tm1 = cell_vjp(derivatives_t, *d_state, axis=0)  # [B1] [B2] [B3]
+            d_z = keep(valid, d_z)
+            d_entering = product(kernel, d_z)  # [B4] [B8]
+            d_x, d_h_tm1 = (None, d_entering) if few else (d_entering[:D].T, d_entering[D:])
+            d_entered = LSTMState(d_h_tm1, d_c_tm1)
+            return keep(valid, keep(carried, d_entered), d_state), (d_z, d_x)
+
+        each = (jnp.swapaxes(d_outputs, 1, 2), derivatives, masks)
+        d_state, (d_z, d_x) = jax.lax.scan(backward_step, d_state, each, reverse=True)
+        if few:
+            d_x = product_of_columns(d_z, params.input_kernel)  # [B8]
+        entering = jnp.concatenate([inputs, keep(_rows(masks.valid), h_tm1)], axis=-1)
+        d_kernel = sum_of_columns(d_z, entering, d_sums[0])  # [B5] [B6]
+        d_bias = d_z.astype(d_sums[1].dtype).sum((0, 2))  # [B7]
+        return (d_state, d_sums[0] + d_kernel, d_sums[1] + d_bias), d_x
+
+    zeros = jax.tree.map(_zeros_to_sum_in, (_both(params).T, params.bias))
+    zeros, *_ = vary_together((zeros, params))
+    steps = (d_outputs, (masks, inputs, saved))
+    size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
+    (d_state, d_kernel, d_bias), d_inputs = _over_chunks(
+        back_over_chunk, (_transposed(d_final), *zeros), firsts, steps, size, reverse=True
+    )
+    d_kernel = d_kernel.T
+    d_params = LSTMParams(d_kernel[:D], d_kernel[D:], d_bias)
+    d_params = jax.tree.map(lambda d, leaf: d.astype(leaf.dtype), d_params, params)
+    return d_params, d_inputs, _transposed(d_state)
+
+
+def _zeros_to_sum_in(like: Array) -> Array:
+    return jnp.zeros_like(like, dtype=at_least_float32(like.dtype))
+
+
+lstm_by_hand = differentiated_by_hand(_values, _forward, _push_forward, _pull_back)
