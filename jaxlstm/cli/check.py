@@ -22,6 +22,7 @@ from rich.table import Table
 import jaxlstm
 from jaxlstm.benchmark import Cost, measure_costs
 from jaxlstm.cli.arguments import (
+    BadInputError,
     add_json,
     add_text,
     function_named,
@@ -48,8 +49,9 @@ from jaxlstm.lstm_check import (
     draw_problem,
     lstm_agreement,
 )
+from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations
-from jaxlstm.validation import ACTIVATION_NAMES, DTYPES
+from jaxlstm.validation import ACTIVATION_NAMES, DTYPES, RESIDUALS
 
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
@@ -115,6 +117,9 @@ def add_parser(commands: Any) -> None:
         "drawn lengths [B] and resets [T, B], which it must honour",
     )
     parser.add_argument(
+        "--residuals", choices=RESIDUALS, help="check lstm with this saved (default gates)"
+    )
+    parser.add_argument(
         "--no-masks",
         dest="masks",
         action="store_false",
@@ -135,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
     title = f"The gradient of {name}" if options.candidate else "The gradient by hand"
     with users_input():
         plot = _plotting(options.plot)
-        candidate = options.candidate and function_named(options.candidate)
+        candidate = _candidate(options)
         problem = draw_problem(config, candidate)
     source = text_source(options)
     with _progress(len(config.dtypes)) as progress:
@@ -229,6 +234,15 @@ def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
             name: partial(reverse, point.call.of(function)) for name, function in functions.items()
         }
         return measure_costs(gradients, point.floats, point.others, point.cotangents)
+
+
+def _candidate(options: argparse.Namespace) -> Any:
+    """The function to be checked; None stands for ``lstm`` as it is."""
+    if options.residuals and options.candidate:
+        raise BadInputError("--residuals: expected without --candidate, which saves what it will.")
+    if options.residuals:
+        return partial(lstm, residuals=options.residuals)
+    return options.candidate and function_named(options.candidate)
 
 
 def _agreement(config: CheckConfig, candidate: Any, name: str) -> Agreement | None:

@@ -2,9 +2,11 @@
 
 import importlib
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from jaxlstm.benchmark.peers.peer import Peer, jax_peer, own_layer
 from jaxlstm.sequence import lstm, lstm_autodiff, step
+from jaxlstm.validation import RESIDUALS
 
 __all__ = ["JAX_PEERS", "LSTM", "ORACLE", "OURS", "PEERS", "find_peers"]
 
@@ -23,8 +25,15 @@ def _theirs(module: str, *args: str) -> Callable[[str], Peer]:
     return find
 
 
+def _ours(residuals: str) -> Callable[[str], Peer]:
+    """``lstm`` with another choice of what is saved."""
+    leaner = partial(lstm, residuals=residuals)
+    return lambda name: jax_peer(name, lambda _: own_layer(leaner, step))
+
+
 OURS: dict[str, Callable[[str], Peer]] = {
     LSTM: lambda name: jax_peer(name, lambda _: own_layer(lstm, step)),
+    **{f"lstm.{residuals}": _ours(residuals) for residuals in RESIDUALS[1:]},
 }
 JAX_PEERS: dict[str, Callable[[str], Peer]] = {
     ORACLE: lambda name: jax_peer(name, lambda _: own_layer(lstm_autodiff, step)),
