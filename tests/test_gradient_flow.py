@@ -174,6 +174,19 @@ def test_parts_add_up_to_the_gradient(activations, masked):
     assert_close(norms.crossed.cell, np.linalg.norm(parts.crossed.cell, axis=-1), 1e-12)
 
 
+def test_total_is_the_gradients_where_the_parts_cancel():
+    """By millions here, and by so much more is their sum off."""
+    problem = from_the_end_alone(draw(4, *LONG, jnp.float64, masks=False))
+    _, W, bias = problem.params
+    params = problem.params._replace(recurrent_kernel=5 * W, bias=bias.at[4:8].add(6.0))
+    problem = problem._replace(params=params)
+    d_h, d_c = problem.cotangents[1]
+    norms = path_norms(steps_of(problem), d_h, d_c, crossings=4)
+    assert cancellation(norms).cell.max() > 1e6
+    for total, truth in zip(norms.total, gradients_by_autodiff(problem, TANH), strict=False):
+        assert_close_at_each_step(total[..., None], np.linalg.norm(truth, axis=-1)[..., None], 1e-12)
+
+
 @pytest.mark.parametrize("psi", ["tanh", "identity"])
 @pytest.mark.parametrize("crossings", [1, 3, 7])
 def test_parts_are_the_sums_over_all_paths(psi, crossings):
@@ -297,6 +310,10 @@ def test_shares_and_cancellation():
     assert_close(share.total.cell[arrives] * factor.cell[arrives], np.ones(arrives.sum()), 1e-14)
     assert not factor.cell[~arrives].any()
     assert not arrives.all()
+    broken = norms._replace(cell_path=jax.tree.map(lambda x: x.at[0].set(jnp.nan), norms.cell_path))
+    for leaf in (shares(broken).crossed.cell, cancellation(broken).cell):
+        assert np.isnan(leaf[0]).all()
+        assert not np.isnan(leaf[1:]).any()
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30, 0.0])

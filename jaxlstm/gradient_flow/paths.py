@@ -19,6 +19,7 @@ from jaxlstm.gradient_flow.reverse import (
     checked_cotangents,
     joined,
     pulled,
+    state_gradients,
 )
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step
 from jaxlstm.masks import keep
@@ -41,7 +42,7 @@ class PathParts(NamedTuple):
 
 
 class PathNorms(NamedTuple):
-    """The Euclidean norms over the units of the parts and of their sum; a pytree.
+    """The Euclidean norms over the units of the parts and of the gradient; a pytree.
 
     Attributes:
         cell_path: by hidden and cell, each [T + 1, B] ([T + 1] unbatched).
@@ -95,13 +96,18 @@ def path_norms(
 ) -> PathNorms:
     """The norms of the parts, step by step, so that the parts themselves are never stored.
 
+    ``total`` is the norm of the gradient by one undivided reverse pass: of the parts' sum it would
+    have the rounding of parts that cancel.
+
     Arguments and errors are those of ``path_parts``.
     """
-    return _parts(crossings, _norms, steps, d_h, d_c, d_outputs)
+    norms = _parts(crossings, _norms, steps, d_h, d_c, d_outputs)
+    whole = state_gradients(steps, d_h, d_c, d_outputs=d_outputs)
+    return PathNorms(*norms, LSTMState(norm(whole.hidden), norm(whole.cell)))
 
 
 def shares(norms: PathNorms) -> PathNorms:
-    """Each part's norm over the sum of all parts' norms, 0 where no gradient arrives.
+    """Each part's norm over the sum of all parts' norms, 0 where that is 0.
 
     Args:
         norms: from ``path_norms``.
@@ -126,7 +132,7 @@ def cancellation(norms: PathNorms) -> LSTMState:
         does, 0 where no gradient arrives by any path.
     """
     summed = jax.tree.map(_summed, norms.cell_path, norms.crossed)
-    return jax.tree.map(lambda s, t: jnp.where(s > 0, s / t, 0), summed, norms.total)
+    return jax.tree.map(lambda s, t: jnp.where(s == 0, 0, s / t), summed, norms.total)
 
 
 def norm(x: Array) -> Array:
@@ -141,17 +147,15 @@ def _summed(cell_path: Array, crossed: Array) -> Array:
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    return jnp.where(whole > 0, part / whole, 0)
+    return jnp.where(whole == 0, 0, part / whole)
 
 
 def _themselves(parts: PathParts) -> PathParts:
     return parts
 
 
-def _norms(parts: PathParts) -> PathNorms:
-    total = jax.tree.map(lambda a, b: norm(a + b.sum((-3, -2))), parts.cell_path, parts.crossed)
-    cell_path, crossed = jax.tree.map(norm, parts)
-    return PathNorms(cell_path, crossed, total)
+def _norms(parts: PathParts) -> PathParts:
+    return jax.tree.map(norm, parts)
 
 
 def _parts(crossings: int, kept: Any, steps: LSTMSteps, *cotangents: Any) -> Any:
