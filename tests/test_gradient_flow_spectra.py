@@ -294,6 +294,22 @@ def test_rnn_exponents_in_closed_form_at_10000_steps():
         assert lost == -np.inf
 
 
+@pytest.mark.parametrize("unit", [0, 1])
+def test_a_lost_direction_leaves_the_others_alone(unit):
+    """A unit apart is the fastest, is cut off after 40 steps, and never comes back from rounding."""
+    others = [k for k in range(3) if k != unit]
+    W, d = np.eye(3), np.random.default_rng(4).uniform(0.05, 0.2, (80, 3))
+    W[np.ix_(others, others)] = [[0.6, 0.3], [-0.2, 0.7]]
+    d[:, unit] = np.where(np.arange(80) == 40, 0, 0.9)
+    found = rnn_spectrum(RNNSteps(jnp.asarray(W), jnp.asarray(d)))
+    each = d[:, others, None] * W[np.ix_(others, others)].T
+    truth = np.log(np.linalg.svd(np.linalg.multi_dot(list(each[::-1])), compute_uv=False))
+    assert_close(found.log_singular_values[:2], truth, 1e-12)
+    assert_close(truth.sum(), np.log(d[:, others]).sum() + 80 * np.log(0.48), 1e-12)
+    for leaf in (found.growth[-1], *found[1:]):
+        assert leaf[2] == -np.inf
+
+
 def test_rnn_spectrum_of_a_short_product_is_its_svd():
     params, inputs, state, _ = rnn_problem(4)
     steps = linearize_rnn(params, inputs, state)

@@ -5,9 +5,11 @@ It is kept as an orthogonal matrix, the logarithms of a diagonal, and a triangul
 or -1 on its diagonal, [G16] to [G18], and no step's Jacobian is stored. The singular values are
 those of ``diag(exp(growth)) V``, by Jacobi rotations, which turn rows of whatever scales.
 
-What QR finds is exact for a product of matrices within rounding of the steps' Jacobians. So growth
-in a direction counts as lost, minus infinity, once that of one step is below N eps |J_t|, J_t being
-[N, N]: that is zero as far as the arithmetic can tell.
+The QR is by Gram-Schmidt, done twice, which makes each column of those before it and nothing else:
+what J_t maps to zero stays exactly zero, however fast it grew and would grow again. Growth in a
+direction q counts as lost, minus infinity, once that of one step is below the rounding of J_t q,
+N eps ||J_t| |q|| with J_t [N, N] and |.| of entries: that is zero as far as the arithmetic can
+tell. A lost direction is zero from there on, and no other is made orthogonal to it.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from jaxlstm.rnn import RNNSteps, rnn_jacobians
 from jaxlstm.validation import check_size
 
 SWEEPS = 8
-"""Jacobi sweeps over all pairs of rows; what is left of their products is squared by each."""
+"""Jacobi sweeps over all pairs of rows; near the end each squares the cosines between them."""
 
 
 class Spectrum(NamedTuple):
@@ -136,9 +138,9 @@ def _spectrum(
     def extend(product: tuple[Array, Array, Array], step: Any) -> tuple[Any, Array]:
         Q, growth, V = product
         J = jacobian(step)
-        Q, R = jnp.linalg.qr(J @ Q)  # [G16]
-        lost = size * jnp.finfo(J.dtype).eps * jnp.linalg.norm(J)
-        growth, mixed = _graded(R, growth, lost)
+        rounding = size * jnp.finfo(J.dtype).eps * norm((jnp.abs(J) @ jnp.abs(Q)).T)
+        Q, R = _orthogonalized(J @ Q, rounding)  # [G16]
+        growth, mixed = _graded(R, growth)
         return (Q, growth, mixed @ V), growth  # [G18]
 
     generic = jax.random.orthogonal(jax.random.key(0), size, dtype=count.dtype)[:, :n]
@@ -148,13 +150,31 @@ def _spectrum(
     return Spectrum(growths, exponents, _log_singular_values(growth, V))
 
 
-def _graded(R: Array, growth: Array, lost: Array | float) -> tuple[Array, Array]:
+def _orthogonalized(A: Array, rounding: Array) -> tuple[Array, Array]:
+    """Q and R of A = Q R, zeros for a column of which no more than ``rounding`` is left."""
+
+    def column(k: Array, QR: tuple[Array, Array]) -> tuple[Array, Array]:
+        Q, R = QR  # zeros from column k on
+        once = A[:, k] @ Q
+        left = A[:, k] - Q @ once
+        again = left @ Q
+        left = left - Q @ again
+        size = norm(left)
+        kept = size > rounding[k]
+        Q = Q.at[:, k].set(jnp.where(kept, left / jnp.where(kept, size, 1), 0))
+        return Q, R.at[:, k].set(once + again).at[k, k].set(jnp.where(kept, size, 0))
+
+    n = A.shape[1]
+    return jax.lax.fori_loop(0, n, column, (jnp.zeros_like(A), jnp.zeros((n, n), A.dtype)))
+
+
+def _graded(R: Array, growth: Array) -> tuple[Array, Array]:
     """``R diag(exp(growth))``, R upper triangular, as ``diag(exp(grown)) V``: grown and V.
 
     V has 1 or -1 on its diagonal, and nothing else in a row whose growth is lost.
     """
     diagonal = jnp.abs(jnp.diagonal(R))
-    kept = diagonal > lost
+    kept = diagonal > 0
     grown = jnp.where(kept, growth + jnp.log(diagonal), -jnp.inf)  # [G17]
     both = (grown[:, None] > -jnp.inf) & (growth > -jnp.inf)
     ratio = jnp.exp(jnp.where(both, growth - growth[:, None], -jnp.inf))
@@ -164,7 +184,7 @@ def _graded(R: Array, growth: Array, lost: Array | float) -> tuple[Array, Array]
 
 def _log_singular_values(growth: Array, V: Array) -> Array:
     """Of ``diag(exp(growth)) V``, the largest first: its rows are turned until orthogonal."""
-    growth, V = _graded(jnp.linalg.qr(V.T, mode="r"), growth, 0.0)
+    growth, V = _graded(jnp.linalg.qr(V.T, mode="r"), growth)
     order = jnp.argsort(growth, descending=True)
     growth, rows = growth[order], V[order]
     pairs = jnp.triu_indices(len(V), 1)
