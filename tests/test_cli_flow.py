@@ -15,7 +15,7 @@ from jaxlstm import LSTMState, step
 from jaxlstm.cli import flow, main
 from jaxlstm.cli.arguments import Parser
 from jaxlstm.cli.flow.problem import problem_of
-from jaxlstm.cli.flow.tables import plain
+from jaxlstm.cli.flow.result import plain
 from jaxlstm.gradient_flow import (
     GradientFlowReport,
     LayerFlow,
@@ -134,7 +134,7 @@ def test_clipping_is_of_the_mean_and_of_the_largest_gradient(ran, truth):
     assert found["largest"]["after"] < found["largest"]["before"]
 
 
-def test_the_rnn_has_the_same_inputs_and_the_same_loss(ran, truth):
+def test_the_rnn_has_the_same_inputs_and_the_same_gradient_at_its_end(ran, truth):
     with jax.enable_x64(True):
         params = init_rnn(jax.random.key(0), FEATURES, HIDDEN, dtype=jnp.float64)
         d_h = jnp.asarray(truth.by_hidden[:, -1, -1])
@@ -278,20 +278,50 @@ def test_pictures_hold_the_curves():
         ),
         (["--step", "3"], "--step: expected --checkpoint DIR beside it."),
         (["--plot", "flow.txt"], "--plot: expected a .png, .pdf or .svg file, got 'flow.txt'."),
+        (["--plot-rnn", "a.txt"], "--plot-rnn: expected a .png, .pdf or .svg file, got 'a.txt'."),
+        (["--checkpoint", "none"], "--checkpoint: expected a folder, got 'none'."),
+        (
+            ["--dtype", "float32", "--recurrent-scale", "1e300"],
+            "--recurrent-scale: expected at most 3.4e+38 in float32, got 1e+300.",
+        ),
         (["--hidden", "4", "--directions", "9"], "--directions: expected at most 2H = 8, got 9."),
     ],
 )
 def test_bad_input_gets_one_line(capsys, monkeypatch, tmp_path, given, told):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     assert main(["flow", *given]) == 2
     assert capsys.readouterr().err == f"jaxlstm flow: {told}\n"
 
 
-def test_a_forget_bias_is_a_number(capsys):
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--hidden 100000", "--layers 1 --hidden 100000 --features 16: expected parameters"),
+        ("--features 1000000000", "--layers 1 --hidden 64 --features 1000000000: expected para"),
+        ("--time 100000000", "--time 100000000 --batch 8: expected states and gradients of at"),
+        ("--crossings 1000000000", "--time 100 --batch 8 --crossings 1000000000: expected norms"),
+    ],
+)
+def test_what_does_not_fit_the_machine_is_refused(capsys, given, told):
+    assert main(["flow", *given.split()]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"jaxlstm flow: {told}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--forget-bias", "inf", "expected a finite number, got 'inf'."),
+        ("--seed", "9223372036854775808", "expected less than 2**63, got '9223372036854775808'."),
+    ],
+)
+def test_numbers_out_of_range_get_one_line(capsys, option, given, told):
     with pytest.raises(SystemExit) as stopped:
-        main(["flow", "--forget-bias", "inf"])
+        main(["flow", option, given])
     assert stopped.value.code == 2
-    assert "--forget-bias: expected a finite number, got 'inf'." in capsys.readouterr().err
+    assert f"{option}: {told}" in capsys.readouterr().err
 
 
 def test_a_text_that_does_not_fit_the_checkpoint(capsys, checkpoint, tmp_path):

@@ -48,8 +48,11 @@ def at_least_two(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """A whole number of at least 0."""
-    return _whole_number(text, 0)
+    """A whole number of at least 0 and less than 2**63, which is where seeds end."""
+    number = _whole_number(text, 0)
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected less than 2**63, got {text!r}.")
+    return number
 
 
 def _whole_number(text: str, least: int) -> int:

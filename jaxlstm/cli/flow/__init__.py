@@ -1,6 +1,7 @@
 """``jaxlstm flow``: where a model's gradient goes, step by step back from the loss."""
 
 import argparse
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,14 +18,16 @@ from jaxlstm.cli.arguments import (
     writing,
 )
 from jaxlstm.cli.checkpoints import add_checkpoint
-from jaxlstm.cli.flow.measures import DIRECTIONS, Found, check_directions, measured
+from jaxlstm.cli.flow.measures import DIRECTIONS, check_directions, measured
 from jaxlstm.cli.flow.problem import MODEL, check_together, described, problem_of
-from jaxlstm.cli.flow.tables import as_json, print_flow
+from jaxlstm.cli.flow.result import as_json
+from jaxlstm.cli.flow.tables import print_flow
 from jaxlstm.cli.plots import plotting
 
 DESCRIPTION = """What becomes of the gradient of a loss at the end of a sequence on its way back:
 its norm at every distance, the paths it comes by, how loose the documents' bounds are, how fast any
-direction grows, what to do about it; and the same of a vanilla RNN. Of a checkpoint or of a drawn
+direction grows, what to do about it; and of a vanilla RNN on the same inputs, whose last hidden
+state gets the same gradient, its norm and growth. Of a checkpoint or of a drawn
 model, on a text or on standard normal inputs. Exit code 0; 2 on bad input."""
 EXAMPLE = """example: jaxlstm flow --checkpoint run --text plays.txt --time 128 --plot flow.png;
 of a drawn model: jaxlstm flow --hidden 128 --layers 2 --forget-bias 0 --json -"""
@@ -67,25 +70,26 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures, prints the tables or the JSON, draws, and returns the exit code."""
     check_together(options)
-    for destination in filter(None, (options.plot, options.plot_rnn)):
-        plotting(destination)
+    drawn = list(_drawing(options))
     with jax.enable_x64(options.dtype == "float64"):
         with users_input():
             problem = problem_of(options)
         check_directions(options, problem)
         found = measured(options, problem)
     print_flow(Console(quiet=options.json == "-"), found)
-    _draw(options, found)
+    for option, destination, save in drawn:
+        with writing(option, destination):
+            save(found.report, found.rnn, destination)
     if options.json:
         write_json(options.json, described(options, problem) | as_json(found))
     return 0
 
 
-def _draw(options: argparse.Namespace, found: Found) -> None:
-    """The pictures that were asked for."""
-    for option, name in (("plot", "gradient_flow"), ("plot_rnn", "lstm_beside_rnn")):
-        destination = getattr(options, option)
+def _drawing(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[..., None]]]:
+    """Every picture that is asked for: its option, its file, and what draws it."""
+    for option, destination, name in (
+        ("--plot", options.plot, "save_gradient_flow"),
+        ("--plot-rnn", options.plot_rnn, "save_lstm_beside_rnn"),
+    ):
         if destination is not None:
-            with writing(f"--{option.replace('_', '-')}", destination):
-                save = getattr(plotting(destination), f"save_{name}")
-                save(found.report, found.rnn, destination)
+            yield option, destination, getattr(plotting(destination, option), name)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.progress import Progress
 
-from jaxlstm.cli.arguments import BadInputError
+from jaxlstm.cli.arguments import BadInputError, users_input
 from jaxlstm.cli.flow.problem import Problem
 from jaxlstm.gradient_flow import (
     Advice,
@@ -67,7 +67,7 @@ def check_directions(options: argparse.Namespace, problem: Problem) -> None:
 
 
 def measured(options: argparse.Namespace, problem: Problem) -> Found:
-    """The report, and beside it a vanilla RNN of the same size on the same inputs."""
+    """The report, and beside it an RNN of the same size, with the same inputs and dL/dh."""
     layers, inputs, d_h = problem
     D, H = inputs.shape[-1], d_h.shape[-1]
     directions = options.directions or min(DIRECTIONS, 2 * H)
@@ -78,7 +78,8 @@ def measured(options: argparse.Namespace, problem: Problem) -> Found:
             progress.update(task, completed=next(done), description=part)
 
         numbers = {"crossings": options.crossings, "directions": directions}
-        report = gradient_flow_report(layers, inputs, d_h=d_h, **numbers, progress=begin)
+        with users_input():
+            report = gradient_flow_report(layers, inputs, d_h=d_h, **numbers, progress=begin)
         begin("vanilla RNN")
         rnn_params = init_rnn(jax.random.key(options.seed), D, H, dtype=options.dtype)
         rnn = rnn_flow(rnn_params, inputs, d_h=d_h, directions=min(directions, H))

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from jaxlstm.cli.arguments import (
     BadInputError,
+    check_fits,
     positive,
     positive_real,
     real,
@@ -52,6 +53,8 @@ def check_together(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise BadInputError(f"{option}: expected no --checkpoint beside it, which settles it.")
+    if not options.checkpoint.is_dir():
+        raise BadInputError(f"--checkpoint: expected a folder, got {str(options.checkpoint)!r}.")
     if text_source(options) is None:
         raise BadInputError("--checkpoint: expected --text FILE or --corpus NAME beside it.")
 
@@ -60,8 +63,12 @@ def problem_of(options: argparse.Namespace) -> Problem:
     """Of a checkpoint or of a drawn model, on a text or on standard normal inputs."""
     if options.checkpoint is not None:
         text, (state, about) = text_named(options), loaded(options)
+        _check_steps_fit(options, about.config)
         return _on_text(options, state.params, text.points, about.vocabulary)
     sizes, dtype = {name: _asked(options, name) for name in MODEL}, options.dtype
+    config = TrainConfig(sizes["layers"], sizes["hidden"], sizes["features"], dtype=dtype)
+    _check_drawn_fits(options, config)
+    _check_steps_fit(options, config)
     keys = jax.random.split(jax.random.key(options.seed), 2)
     layers = _drawn(keys[0], dtype, **sizes)
     if text_source(options) is None:
@@ -69,7 +76,6 @@ def problem_of(options: argparse.Namespace) -> Problem:
         even = jnp.full((options.batch, sizes["hidden"]), sizes["hidden"] ** -0.5, dtype)
         return Problem(layers, inputs, even)
     text = text_named(options)
-    config = TrainConfig(sizes["layers"], sizes["hidden"], sizes["features"], dtype=dtype)
     model = init_model(keys[1], len(text.vocabulary), config)._replace(layers=layers)
     return _on_text(options, model, text.points, text.vocabulary)
 
@@ -88,6 +94,29 @@ def described(options: argparse.Namespace, problem: Problem) -> dict[str, Any]:
 def _asked(options: argparse.Namespace, name: str) -> Any:
     given = getattr(options, name)
     return MODEL[name][2] if given is None else given
+
+
+def _check_drawn_fits(options: argparse.Namespace, config: TrainConfig) -> None:
+    """Requires numbers that the dtype holds, and parameters that the machine does."""
+    largest = float(jnp.finfo(config.dtype).max)
+    for name in ("forget_bias", "recurrent_scale"):
+        if abs(given := _asked(options, name)) > largest:
+            told = f"expected at most {largest:.3g} in {config.dtype}, got {given:.3g}."
+            raise BadInputError(f"--{name.replace('_', '-')}: {told}")
+    L, H, D = config.layers, config.hidden, config.embedding
+    parameters = 4 * H * (D + H + 1 + (L - 1) * (2 * H + 1))
+    size = 3 * parameters * jnp.dtype(config.dtype).itemsize
+    asked = f"--layers {L} --hidden {H} --features {D}"
+    check_fits(asked, "parameters and two gradients", size)
+
+
+def _check_steps_fit(options: argparse.Namespace, config: TrainConfig) -> None:
+    """Requires that the machine holds what is kept of every step: no less than this."""
+    L, H, D, R = config.layers, config.hidden, config.embedding, options.crossings
+    steps = options.time * options.batch * jnp.dtype(options.dtype).itemsize
+    asked = f"--time {options.time} --batch {options.batch}"
+    check_fits(asked, "states and gradients", steps * (D + 16 * L * H))
+    check_fits(f"{asked} --crossings {R}", "norms", steps * 8 * L * (R + 1))
 
 
 def _drawn(
