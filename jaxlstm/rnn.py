@@ -16,7 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from jaxlstm.types import at_least_float32
-from jaxlstm.validation import check_dtype, check_size
+from jaxlstm.validation import (
+    check_dtype,
+    check_inputs,
+    check_like,
+    check_rank,
+    check_size,
+    check_type,
+)
 
 
 class RNNParams(NamedTuple):
@@ -122,15 +129,25 @@ def rnn_jacobians(steps: RNNSteps) -> Float[Array, "*T H H"]:
     return steps.derivative[..., None] * steps.recurrent_kernel.T  # [R2]
 
 
-@jax.jit
-def rnn_state_gradients(steps: RNNSteps, d_h: Array) -> Float[Array, "*T H"]:
+def rnn_state_gradients(steps: RNNSteps, d_h: ArrayLike) -> Float[Array, "*T H"]:
     """dL/dh_k for k = 0, ..., T of a loss on the last state [R3]: [T + 1, B, H].
 
     Args:
         steps: from ``linearize_rnn``. For L_t, those up to step t.
         d_h: dL/dh_t, [B, H] ([H] unbatched).
-    """
 
+    Raises:
+        ValueError, TypeError: arguments that do not fit, in one sentence.
+    """
+    check_type("steps", steps, RNNSteps)
+    shape = steps.derivative.shape[1:]
+    letters = ("[B, H]", "[H]")[len(shape) == 1]
+    check_like("d_h", d_h, shape, letters, "as the steps have", ("the state", steps.derivative))
+    return _rnn_state_gradients(steps, jnp.asarray(d_h))
+
+
+@jax.jit
+def _rnn_state_gradients(steps: RNNSteps, d_h: Array) -> Array:
     def back(d_h: Array, derivative: Array) -> tuple[Array, Array]:
         return (d_h * derivative) @ steps.recurrent_kernel.T, d_h  # [R3]
 
@@ -153,29 +170,16 @@ def _rnn(params: RNNParams, inputs: Array, initial_state: Array | None) -> Array
 
 def _check(params: Any, inputs: Any, initial_state: Any) -> None:
     """Requires arguments that ``rnn`` takes."""
-    if not isinstance(params, RNNParams):
-        raise TypeError(f"params: expected RNNParams, got {type(params).__name__}.")
-    D, H = (*jnp.shape(params.input_kernel), 0, 0)[:2]
-    batch = jnp.shape(inputs)[1:-1][:1]
-    expected = {
-        "params.input_kernel": (params.input_kernel, (D, H)),
-        "params.recurrent_kernel": (params.recurrent_kernel, (H, H)),
-        "params.bias": (params.bias, (H,)),
-        "inputs": (inputs, (*jnp.shape(inputs)[:1], *batch, D)),
-    }
+    check_type("params", params, RNNParams)
+    check_rank("params.input_kernel", params.input_kernel, 2)
+    D, H = params.input_kernel.shape
+    like = ("params.input_kernel", params.input_kernel)
+    because = "with D, H from params.input_kernel"
+    kernels = zip(RNNParams._fields, params, ((D, H), (H, H), (H,)), strict=True)
+    for (name, leaf, shape), letters in zip(kernels, ("[D, H]", "[H, H]", "[H]"), strict=True):
+        check_like(f"params.{name}", leaf, shape, letters, because, like)
+    check_inputs(inputs, "params", params)
     if initial_state is not None:
-        expected["initial_state"] = (initial_state, (*batch, H))
-    for name, (value, shape) in expected.items():
-        _check_array(name, value, shape, params.input_kernel)
-
-
-def _check_array(name: str, value: Any, shape: tuple[int, ...], like: Any) -> None:
-    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
-    if value.shape != shape:
-        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(value.shape)}.")
-    if value.dtype != like.dtype or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: expected the floating dtype of params.input_kernel, {like.dtype}, "
-            f"got {value.dtype}."
-        )
+        shape = (*inputs.shape[1:-1], H)
+        letters, because = ("[B, H]", "[H]")[len(shape) == 1], "from the inputs and H"
+        check_like("initial_state", initial_state, shape, letters, because, like)

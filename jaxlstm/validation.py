@@ -25,7 +25,6 @@ from jaxlstm.types import (
 ACTIVATION_NAMES = ("tanh", "sigmoid", "identity")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
-
 RESIDUALS = ("gates", "states", "outputs", "chunks")
 """What ``lstm`` may save for its derivatives, the fastest first, the leanest last."""
 
@@ -55,9 +54,52 @@ def _check_64_bits(name: str, dtype: Any) -> None:
         raise ValueError(f"{name}: float64 needs 64-bit mode: `with jax.enable_x64(True):`.")
 
 
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Requires a value of this type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__}.")
+
+
+def check_inputs(inputs: Any, name: str, params: Any) -> None:
+    """Requires inputs [T, B, D] or [T, D] that fit the parameters of an LSTM or an RNN."""
+    _check_array("inputs", inputs)
+    D = params.input_kernel.shape[0]
+    if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
+        raise ValueError(
+            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of "
+            f"{name}.input_kernel), got {_shape(inputs)}."
+        )
+    _check_floating("inputs", inputs)
+    _check_same_dtype("inputs", inputs, f"{name}.input_kernel", params.input_kernel)
+
+
+def is_known(value: Any) -> bool:
+    """Whether the values can be read here: not traced, and none on another process."""
+    return not isinstance(value, Tracer) and getattr(value, "is_fully_addressable", True)
+
+
+def check_like(
+    name: str, value: Any, shape: tuple[int, ...], letters: str, because: str, like: tuple[str, Any]
+) -> None:
+    """Requires an array of this shape, and of the dtype of another: its name, and itself."""
+    _check_array(name, value)
+    _check_shape(name, value, shape, letters, because)
+    _check_floating(name, value)
+    _check_same_dtype(name, value, *like)
+
+
+def check_rank(name: str, value: Any, rank: int) -> None:
+    """Requires a floating array of so many dimensions."""
+    _check_array(name, value)
+    if value.ndim != rank:
+        dimensions = "1 dimension" if rank == 1 else f"{rank} dimensions"
+        raise ValueError(f"{name}: expected {dimensions}, got {value.ndim}, shape {_shape(value)}.")
+    _check_floating(name, value)
+
+
 def check_activations(activations: Any) -> None:
     """Requires an Activations of known names."""
-    _check_type("activations", activations, Activations)
+    check_type("activations", activations, Activations)
     for role in ("candidate", "cell"):
         name = getattr(activations, role)
         if name not in ACTIVATION_NAMES:
@@ -67,11 +109,9 @@ def check_activations(activations: Any) -> None:
 
 def check_params(params: Any, name: str = "params") -> tuple[int, int]:
     """Requires parameters that fit each other; returns D and H."""
-    _check_type(name, params, LSTMParams)
+    check_type(name, params, LSTMParams)
     for field, rank in zip(LSTMParams._fields, (2, 2, 1), strict=True):
-        _check_array(f"{name}.{field}", getattr(params, field))
-        _check_rank(f"{name}.{field}", getattr(params, field), rank)
-        _check_floating(f"{name}.{field}", getattr(params, field))
+        check_rank(f"{name}.{field}", getattr(params, field), rank)
     D, H = params.input_kernel.shape[0], params.recurrent_kernel.shape[0]
     because = f"with H = {H} from the rows of {name}.recurrent_kernel"
     _check_shape(f"{name}.input_kernel", params.input_kernel, (D, 4 * H), "[D, 4H]", because)
@@ -103,7 +143,7 @@ def check_step(params: Any, state: Any, x_t: Any, activations: Any) -> None:
 
 def check_state(name: str, state: Any, params: LSTMParams) -> None:
     """Requires a state, of one sequence or of a batch, that fits the parameters."""
-    _check_type(name, state, LSTMState)
+    check_type(name, state, LSTMState)
     _check_array(f"{name}.hidden", state.hidden)
     H = params.recurrent_kernel.shape[0]
     _check_state(name, state, (*state.hidden.shape[:-1][-1:], H), params)
@@ -124,7 +164,7 @@ def check_sequence(
     """Requires arguments that ``lstm`` takes."""
     check_activations(activations)
     _, H = check_params(params)
-    _check_inputs(inputs, "params", params)
+    check_inputs(inputs, "params", params)
     if initial_state is not None:
         _check_state("initial_state", initial_state, (*inputs.shape[1:-1], H), params)
     _check_lengths_and_resets(lengths, resets, inputs)
@@ -141,9 +181,9 @@ def check_bidirectional(
 ) -> None:
     """Requires arguments that ``bidirectional_lstm`` takes."""
     check_activations(activations)
-    _check_type("params", params, BidirectionalParams)
+    check_type("params", params, BidirectionalParams)
     _check_layer("params", params)
-    _check_inputs(inputs, *_directions("params", params)[0])
+    check_inputs(inputs, *_directions("params", params)[0])
     if initial_state is not None:
         _check_layer_state("initial_state", initial_state, "params", params, inputs)
     _check_lengths_and_resets(lengths, resets, inputs)
@@ -154,11 +194,11 @@ def check_stack(
 ) -> None:
     """Requires arguments that ``stacked_lstm`` takes, but for its dropout."""
     check_activations(activations)
-    _check_type("layers", layers, Sequence)
+    check_type("layers", layers, Sequence)
     if not layers:
         raise ValueError(f"layers: expected at least one layer, got {layers}.")
     _check_layers_fit(layers)
-    _check_inputs(inputs, *_directions("layers[0]", layers[0])[0])
+    check_inputs(inputs, *_directions("layers[0]", layers[0])[0])
     if initial_states is not None:
         _check_layer_states(initial_states, layers, inputs)
     _check_lengths_and_resets(lengths, resets, inputs)
@@ -167,7 +207,7 @@ def check_stack(
 def check_one_direction(layers: Sequence[Any]) -> None:
     """Requires layers of which none reads in both directions."""
     for k, layer in enumerate(layers):
-        _check_type(f"layers[{k}]", layer, LSTMParams)
+        check_type(f"layers[{k}]", layer, LSTMParams)
 
 
 def check_dropout(name: str, rate: Any, key: Any) -> None:
@@ -188,19 +228,15 @@ def check_values(values: Any) -> None:
 
 def check_embedding(table: Any, characters: Any) -> None:
     """Requires arguments that ``embed`` takes."""
-    _check_array("table", table)
-    _check_rank("table", table, 2)
-    _check_floating("table", table)
+    check_rank("table", table, 2)
     _check_classes("characters", characters, table.shape[0], "from the rows of table")
 
 
 def check_logits(params: Any, hidden: Any) -> None:
     """Requires arguments that ``logits`` takes."""
-    _check_type("params", params, ReadoutParams)
+    check_type("params", params, ReadoutParams)
     for name, rank in zip(ReadoutParams._fields, (2, 1), strict=True):
-        _check_array(f"params.{name}", getattr(params, name))
-        _check_rank(f"params.{name}", getattr(params, name), rank)
-        _check_floating(f"params.{name}", getattr(params, name))
+        check_rank(f"params.{name}", getattr(params, name), rank)
     H, K = params.kernel.shape
     _check_shape("params.bias", params.bias, (K,), "[K]", "from the columns of params.kernel")
     _check_array("hidden", hidden)
@@ -266,7 +302,7 @@ def _check_layers_fit(layers: Sequence[Any]) -> None:
 
 
 def _check_layer_states(states: Any, layers: Sequence[Any], inputs: Any) -> None:
-    _check_type("initial_states", states, Sequence)
+    check_type("initial_states", states, Sequence)
     if len(states) != len(layers):
         raise ValueError(
             f"initial_states: expected {len(layers)}, one for each layer, got {len(states)}."
@@ -277,23 +313,11 @@ def _check_layer_states(states: Any, layers: Sequence[Any], inputs: Any) -> None
 
 def _check_layer_state(name: str, state: Any, layer_name: str, layer: Any, inputs: Any) -> None:
     kind = BidirectionalState if isinstance(layer, BidirectionalParams) else LSTMState
-    _check_type(name, state, kind)
+    check_type(name, state, kind)
     parts = zip(_directions(name, state), _directions(layer_name, layer), strict=True)
     for (part_name, part), (params_name, params) in parts:
         shape = (*inputs.shape[1:-1], params.recurrent_kernel.shape[0])
         _check_state(part_name, part, shape, params, params_name)
-
-
-def _check_inputs(inputs: Any, name: str, params: LSTMParams) -> None:
-    _check_array("inputs", inputs)
-    D = params.input_kernel.shape[0]
-    if inputs.ndim not in (2, 3) or inputs.shape[-1] != D:
-        raise ValueError(
-            f"inputs: expected shape [T, B, {D}] or [T, {D}] (D = {D} from the rows of "
-            f"{name}.input_kernel), got {_shape(inputs)}."
-        )
-    _check_floating("inputs", inputs)
-    _check_same_dtype("inputs", inputs, f"{name}.input_kernel", params.input_kernel)
 
 
 def _check_lengths_and_resets(lengths: Any, resets: Any, inputs: Any) -> None:
@@ -306,16 +330,12 @@ def _check_lengths_and_resets(lengths: Any, resets: Any, inputs: Any) -> None:
 def _check_state(
     name: str, state: Any, shape: tuple[int, ...], params: LSTMParams, params_name: str = "params"
 ) -> None:
-    _check_type(name, state, LSTMState)
+    check_type(name, state, LSTMState)
     letters = "[B, H]" if len(shape) == 2 else "[H]"
+    because = f"from the inputs and {params_name}.recurrent_kernel"
+    like = (f"{params_name}.input_kernel", params.input_kernel)
     for field, leaf in zip(LSTMState._fields, state, strict=True):
-        _check_array(f"{name}.{field}", leaf)
-        because = f"from the inputs and {params_name}.recurrent_kernel"
-        _check_shape(f"{name}.{field}", leaf, shape, letters, because)
-        _check_floating(f"{name}.{field}", leaf)
-        _check_same_dtype(
-            f"{name}.{field}", leaf, f"{params_name}.input_kernel", params.input_kernel
-        )
+        check_like(f"{name}.{field}", leaf, shape, letters, because, like)
 
 
 def _check_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> None:
@@ -338,20 +358,9 @@ def _check_mask(name: str, mask: Any, shape: tuple[int, ...], letters: str, beca
     _check_shape(name, mask, shape, letters, because)
 
 
-def _check_type(name: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__}.")
-
-
 def _check_array(name: str, value: Any) -> None:
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
-
-
-def _check_rank(name: str, value: Any, rank: int) -> None:
-    if value.ndim != rank:
-        dimensions = "1 dimension" if rank == 1 else f"{rank} dimensions"
-        raise ValueError(f"{name}: expected {dimensions}, got {value.ndim}, shape {_shape(value)}.")
 
 
 def _check_shape(name: str, value: Any, shape: tuple[int, ...], letters: str, because: str) -> None:
@@ -372,7 +381,7 @@ def _check_integers(name: str, value: Any) -> None:
 
 
 def _check_range(name: str, value: Any, low: int, high: int, high_in_words: str) -> None:
-    if isinstance(value, Tracer) or not getattr(value, "is_fully_addressable", True):
+    if not is_known(value):
         return
     values = np.asarray(value)
     wrong = values[(values < low) | (values > high)]
@@ -381,10 +390,9 @@ def _check_range(name: str, value: Any, low: int, high: int, high_in_words: str)
 
 
 def _check_same_dtype(name: str, value: Any, model_name: str, model: Any) -> None:
-    expected = model.dtype
-    if value.dtype != expected:
+    if value.dtype != model.dtype:
         raise TypeError(
-            f"{name}: expected dtype {expected} as {model_name} has, got {value.dtype}."
+            f"{name}: expected dtype {model.dtype} as {model_name} has, got {value.dtype}."
         )
 
 

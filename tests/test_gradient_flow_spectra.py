@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from drawing import SIGMOID, TANH, assert_close, draw
@@ -21,6 +22,7 @@ from jaxlstm.gradient_flow import (
     output_gate_path,
     path_bounds,
     path_parts,
+    rnn_flow,
     rnn_spectrum,
     spectral_bound,
     step_jacobians,
@@ -296,7 +298,7 @@ def test_rnn_exponents_in_closed_form_at_10000_steps():
 
 @pytest.mark.parametrize("unit", [0, 1])
 def test_a_lost_direction_leaves_the_others_alone(unit):
-    """A unit apart is the fastest, is cut off after 40 steps, and never comes back from rounding."""
+    """A unit apart is the fastest, is cut off, and does not come back from rounding."""
     others = [k for k in range(3) if k != unit]
     W, d = np.eye(3), np.random.default_rng(4).uniform(0.05, 0.2, (80, 3))
     W[np.ix_(others, others)] = [[0.6, 0.3], [-0.2, 0.7]]
@@ -318,13 +320,44 @@ def test_rnn_spectrum_of_a_short_product_is_its_svd():
     assert_close(np.exp(rnn_spectrum(steps).log_singular_values), np.stack(truth), 1e-13)
 
 
-def test_bad_input():
-    params, inputs, state, _ = rnn_problem(5)
-    with pytest.raises(ValueError, match=r"params.bias: expected shape \[4\], got \[3\]"):
-        rnn(params._replace(bias=params.bias[:3]), inputs, state)
-    with pytest.raises(ValueError, match=r"initial_state: expected shape \[3, 4\], got \[4\]"):
-        rnn(params, inputs, state[0])
-    with pytest.raises(TypeError, match=r"inputs: expected the floating dtype .* got float32"):
-        rnn(params, inputs.astype(jnp.float32))
-    with pytest.raises(ValueError, match=r"steps: expected at least one step, got none"):
-        rnn_spectrum(linearize_rnn(params, inputs[:0]))
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"bias": np.zeros(3)}, r"params.bias: expected shape \[H\] = \[4\] .* got \[3\]"),
+        ({"input_kernel": np.zeros(2)}, r"params.input_kernel: expected 2 dimensions, got 1"),
+        ({"inputs": np.zeros(2)}, r"inputs: expected shape \[T, B, 2\] or \[T, 2\] .* got \[2\]"),
+        ({"inputs": np.zeros((1, 7, 2, 2))}, r"inputs: expected shape .* got \[1, 7, 2, 2\]"),
+        ({"inputs": np.zeros((7, 3, 2), np.float32)}, r"inputs: expected dtype float64 .* float32"),
+        ({"state": np.zeros(4)}, r"initial_state: expected shape \[B, H\] = \[3, 4\] .* \[4\]"),
+        ({"d_h": np.zeros(4)}, r"d_h: expected shape \[B, H\] = \[3, 4\] .* got \[4\]"),
+        ({"d_h": np.zeros((3, 4), np.float32)}, r"d_h: expected dtype float64 .* got float32"),
+        ({"d_h": 1.0}, r"d_h: expected an array, got float"),
+        ({"directions": 5}, r"directions: expected at most 4, got 5"),
+    ],
+)
+def test_bad_input(changed, told):
+    params, inputs, state, d_h = rnn_problem(5)
+    given = {**params._asdict(), "inputs": inputs, "state": state, "d_h": d_h, "directions": 1}
+    U, W, b, inputs, state, d_h, directions = (given | changed).values()
+    jaxtyping.config.update("jaxtyping_disable", True)  # it would answer before ours
+    try:
+        with pytest.raises((ValueError, TypeError), match=told):
+            rnn_flow(RNNParams(U, W, b), inputs, state, d_h=d_h, directions=directions)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_spectra_of_nothing_and_of_half_precision():
+    params, inputs, _, _ = rnn_problem(5)
+    for wrong, told in (
+        (inputs[:0], "at least one step, got none"),
+        (inputs[:, :0], "at least one sequence, got none"),
+    ):
+        with pytest.raises(ValueError, match=f"steps: expected {told}"):
+            rnn_spectrum(linearize_rnn(params, wrong))
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), draw(1, *SMALL, jnp.float64)[:2])
+    steps, told = linearize(*half), "steps: expected dtype float32 or float64, got bfloat16"
+    with pytest.raises(TypeError, match=told):
+        lstm_spectrum(steps)
+    with pytest.raises(TypeError, match=told):
+        path_bounds(steps, jnp.ones((4, 5), jnp.bfloat16))

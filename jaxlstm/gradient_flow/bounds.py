@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxlstm.gradient_flow.checks import check_precision
 from jaxlstm.gradient_flow.paths import norm
 from jaxlstm.gradient_flow.reverse import after_first, checked_cotangents
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step, for_each_sequence
@@ -85,7 +86,9 @@ def spectral_bound(steps: LSTMSteps, d_h: ArrayLike) -> Float[Array, "*T"]:
 
 
 def _checked(steps: LSTMSteps, d_h: ArrayLike) -> Array:
-    return checked_cotangents(steps, d_h, None, None).final.hidden
+    checked = checked_cotangents(steps, d_h, None, None).final.hidden
+    check_precision("steps", checked)
+    return checked
 
 
 @jax.jit

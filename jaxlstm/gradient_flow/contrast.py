@@ -26,7 +26,7 @@ def rnn_flow(
     inputs: ArrayLike,
     initial_state: ArrayLike | None = None,
     *,
-    d_h: Array,
+    d_h: ArrayLike,
     directions: int = 1,
 ) -> RNNFlow:
     """What becomes of the gradient in an RNN on its way back from its last hidden state.
@@ -39,8 +39,8 @@ def rnn_flow(
         directions: as in ``rnn_spectrum``.
 
     Raises:
-        ValueError, TypeError: as ``rnn`` and ``rnn_spectrum`` do.
+        ValueError, TypeError: as ``rnn``, ``rnn_state_gradients`` and ``rnn_spectrum`` do.
     """
     steps = linearize_rnn(params, inputs, initial_state)
-    spectrum = rnn_spectrum(steps, directions=directions)
-    return RNNFlow(norm(rnn_state_gradients(steps, d_h)), spectrum)
+    gradients = rnn_state_gradients(steps, d_h)
+    return RNNFlow(norm(gradients), rnn_spectrum(steps, directions=directions))

@@ -103,7 +103,8 @@ def path_norms(
     """
     norms = _parts(crossings, _norms, steps, d_h, d_c, d_outputs)
     whole = state_gradients(steps, d_h, d_c, d_outputs=d_outputs)
-    return PathNorms(*norms, LSTMState(norm(whole.hidden), norm(whole.cell)))
+    total = LSTMState(norm(whole.hidden), norm(whole.cell))
+    return PathNorms(norms.cell_path, norms.crossed, total)
 
 
 def shares(norms: PathNorms) -> PathNorms:

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxlstm.cell_derivatives import cell_vjp
-from jaxlstm.gradient_flow.steps import (
-    LSTMSteps,
-    Step,
-    check_cotangent,
-    check_steps,
-    for_each_sequence,
-)
+from jaxlstm.gradient_flow.checks import check_cotangent
+from jaxlstm.gradient_flow.steps import LSTMSteps, Step, check_steps, for_each_sequence
 from jaxlstm.masks import keep
 from jaxlstm.types import LSTMState
 
@@ -81,11 +76,12 @@ def checked_cotangents(
 ) -> Cotangents:
     """The cotangents from outside, or one sentence on what does not fit."""
     check_steps(steps)
-    check_cotangent("d_h", d_h, steps)
+    like = steps.each.derivatives.dh_dc
+    check_cotangent("d_h", d_h, like)
     if d_c is not None:
-        check_cotangent("d_c", d_c, steps)
+        check_cotangent("d_c", d_c, like)
     if d_outputs is not None:
-        check_cotangent("d_outputs", d_outputs, steps, every=True)
+        check_cotangent("d_outputs", d_outputs, like, every=True)
     hidden, cell, outputs = jax.tree.map(jnp.asarray, (d_h, d_c, d_outputs))
     return Cotangents(LSTMState(hidden, jnp.zeros_like(hidden) if cell is None else cell), outputs)
 

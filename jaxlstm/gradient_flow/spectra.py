@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxlstm.gradient_flow.checks import check_directions, check_precision, check_some
 from jaxlstm.gradient_flow.jacobians import blocks, matrices
 from jaxlstm.gradient_flow.paths import norm
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step, check_steps, for_each_sequence
 from jaxlstm.rnn import RNNSteps, rnn_jacobians
-from jaxlstm.validation import check_size
+from jaxlstm.validation import check_type
 
 SWEEPS = 8
 """Jacobi sweeps over all pairs of rows; near the end each squares the cosines between them."""
@@ -59,7 +60,8 @@ def lstm_spectrum(steps: LSTMSteps, *, directions: int | None = None) -> Spectru
         directions: n, at most 2H, which is what None stands for: a few are much cheaper.
 
     Raises:
-        ValueError, TypeError: no steps, too many directions, or what ``linearize`` did not make.
+        ValueError, TypeError: no steps, no sequence, half precision, too many directions, or what
+            ``linearize`` did not make.
 
     >>> import jax, jaxlstm
     >>> from jaxlstm.gradient_flow import linearize, lstm_spectrum
@@ -80,23 +82,20 @@ def rnn_spectrum(steps: RNNSteps, *, directions: int | None = None) -> Spectrum:
         directions: n, at most H, which is what None stands for.
 
     Raises:
-        ValueError, TypeError: no steps, too many directions, or what ``linearize_rnn`` did not
-            make.
+        ValueError, TypeError: no steps, no sequence, half precision, too many directions, or what
+            ``linearize_rnn`` did not make.
     """
-    if not isinstance(steps, RNNSteps):
-        raise TypeError(f"steps: expected RNNSteps of linearize_rnn, got {type(steps).__name__}.")
+    check_type("steps", steps, RNNSteps)
     return _rnn_spectrum(_checked(steps.derivative, steps.derivative.shape[-1], directions), steps)
 
 
 def _checked(of_steps: Array, size: int, directions: int | None) -> int:
     """How many directions to take, of steps of which there is one and that have ``size``."""
-    if not len(of_steps):
-        raise ValueError("steps: expected at least one step, got none.")
+    check_precision("steps", of_steps)
+    check_some("steps", of_steps)
     if directions is None:
         return size
-    check_size("directions", directions)
-    if directions > size:
-        raise ValueError(f"directions: expected at most {size}, got {directions}.")
+    check_directions(directions, size)
     return directions
 
 

@@ -11,7 +11,7 @@ from jaxlstm.cell import gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives
 from jaxlstm.masks import keep, valid_steps
 from jaxlstm.types import Activations, LSTMParams, LSTMState
-from jaxlstm.validation import check_sequence
+from jaxlstm.validation import check_sequence, check_type
 
 
 class Step(NamedTuple):
@@ -64,8 +64,13 @@ def linearize(
     (7, 2, 5)
     """
     check_sequence(params, inputs, initial_state, lengths, resets, activations)
-    arguments = (params, inputs, initial_state, lengths, resets)
-    return _linearize(*jax.tree.map(jnp.asarray, arguments), activations)
+    return linearized(params, inputs, initial_state, lengths, resets, activations)[0]
+
+
+def linearized(*arguments: Any) -> tuple[LSTMSteps, Float[Array, "T *B H"]]:
+    """The steps, and the outputs of ``jaxlstm.lstm``, of checked arguments of ``linearize``."""
+    *arrays, activations = arguments
+    return _linearize(*jax.tree.map(jnp.asarray, arrays), activations)
 
 
 @jax.jit
@@ -76,25 +81,26 @@ def _linearize(
     lengths: Array | None,
     resets: Bool[Array, "T *B"] | None,
     activations: Activations,
-) -> LSTMSteps:
+) -> tuple[LSTMSteps, Float[Array, "T *B H"]]:
     if initial_state is None:
         zeros = jnp.zeros((*inputs.shape[1:-1], len(params.recurrent_kernel)), inputs.dtype)
         initial_state = LSTMState(zeros, zeros)
     valid = valid_steps(lengths, len(inputs))
     carried = None if resets is None else ~resets
 
-    def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, CellDerivatives]:
+    def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
         x_t, carried_t = step_t
         entered = keep(carried_t, state)
         z = x_t @ params.input_kernel + entered.hidden @ params.recurrent_kernel + params.bias
         gates = gate_values(z, activations)  # [F1] [F2] [F3] [F4] [F5]
         after = next_state(gates, entered.cell, activations)  # [F6] [F7]
         derivatives = cell_derivatives(gates, entered.cell, after.cell, activations)
-        return after, derivatives
+        return after, (derivatives, after.hidden)
 
     xs = (keep(valid, inputs), carried)
-    _, derivatives = jax.lax.scan(forward_step, initial_state, xs)
-    return LSTMSteps(params.recurrent_kernel, Step(derivatives, valid, carried))
+    _, (derivatives, hidden) = jax.lax.scan(forward_step, initial_state, xs)
+    steps = LSTMSteps(params.recurrent_kernel, Step(derivatives, valid, carried))
+    return steps, keep(valid, hidden)
 
 
 def for_each_sequence(
@@ -117,22 +123,4 @@ def for_each_sequence(
 
 def check_steps(steps: Any) -> None:
     """Requires what ``linearize`` returns."""
-    if not isinstance(steps, LSTMSteps):
-        raise TypeError(f"steps: expected LSTMSteps of linearize, got {type(steps).__name__}.")
-
-
-def check_cotangent(name: str, cotangent: Any, steps: LSTMSteps, *, every: bool = False) -> None:
-    """Requires an array of the shape and dtype of these steps' hidden state, or of all of them."""
-    like = steps.each.derivatives.dh_dc
-    shape = like.shape if every else like.shape[1:]
-    if not (hasattr(cotangent, "shape") and hasattr(cotangent, "dtype")):
-        raise TypeError(f"{name}: expected an array, got {type(cotangent).__name__}.")
-    if cotangent.shape != shape:
-        has = "outputs have" if every else "state has"
-        raise ValueError(
-            f"{name}: expected shape {list(shape)} as the {has}, got {list(cotangent.shape)}."
-        )
-    if cotangent.dtype != like.dtype:
-        raise TypeError(
-            f"{name}: expected dtype {like.dtype} as the steps have, got {cotangent.dtype}."
-        )
+    check_type("steps", steps, LSTMSteps)
