@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 from numpy.typing import ArrayLike
 
 from jaxlstm.gradient_check import RATIO_LIMIT, GradientReport
@@ -23,8 +23,11 @@ NAMED_COLUMNS = 16
 """Of more columns than these only the numbers are written."""
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Of Okabe and Ito, told apart by all eyes; the RNN's is black."""
-FORGOTTEN = -12.0
-"""A power of ten below which the heat map of what is kept shows no difference."""
+FORGOTTEN, KEPT = -12.0, -0.01
+"""Powers of ten: below the first the heat map of what is kept shows no difference, and above the
+second none is made out of rounding."""
+NAMED_LINES = 8
+"""Of more directions than these the legend names some."""
 DPI = 150
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8}
 
@@ -120,9 +123,14 @@ def save_training(records: Sequence[Mapping[str, Any]], destination: str) -> Non
 def plot_gradient_flow(report: GradientFlowReport, contrast: RNNFlow | None = None) -> Figure:
     """A row for each layer: norms and path shares by distance, what each unit keeps, growth.
 
+    The growth is that of QR's directions, each across those before it: it can be followed over any
+    time and comes, for each step, to what the singular values of the steps' product come to. Its
+    lines may cross, which singular values, sorted by size, do not. Those in the end are the dots.
+
     Args:
         report: from ``gradient_flow_report``.
-        contrast: from ``rnn_flow``; its gradient is drawn dashed.
+        contrast: from ``rnn_flow``, of the same d_h; its gradient is drawn dashed beside that of
+            the last layer, where alone d_h arrives.
     """
     layers = len(report.layers)
     figure = Figure(figsize=(11, 4 * layers), layout="constrained")
@@ -134,7 +142,7 @@ def plot_gradient_flow(report: GradientFlowReport, contrast: RNNFlow | None = No
         shares = figure.add_subplot(grid[lower, 0])
         _draw_shares(shares, of_layer)
         norms = figure.add_subplot(grid[upper, 0], sharex=shares)
-        _draw_norms(norms, of_layer, contrast)
+        _draw_norms(norms, of_layer, contrast if k == layers - 1 else None)
         norms.set_title(f"Layer {k + 1}", loc="left", fontweight="bold")
         _draw_kept(figure.add_subplot(grid[both, 1]), layer, of_layer)
         _draw_growth(figure.add_subplot(grid[both, 2]), layer.spectrum)
@@ -147,6 +155,7 @@ def _draw_norms(axes: Axes, of_layer: Curves, contrast: RNNFlow | None) -> None:
     axes.semilogy(_shown(of_layer.cell), color=COLOURS[1], label="|dL/dc|")
     if contrast is not None:
         axes.semilogy(_rnn_norms(contrast), "k--", label="|dL/dh|, vanilla RNN")
+    axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1, 0.3)))
     axes.set_ylabel("gradient norm")
     axes.tick_params(labelbottom=False)
     axes.legend(**LEGEND)
@@ -169,43 +178,55 @@ def _draw_shares(axes: Axes, of_layer: Curves) -> None:
     names = ["cell path", "1 crossing", *map(str, range(2, len(parts) - 1)), "more"]
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(parts)))
     axes.stackplot(range(parts.shape[1]), *parts, colors=colours, labels=names, linewidth=0)
-    axes.set(xlabel="steps back from the loss", ylabel="share of dL/dc", ylim=(0, 1))
+    axes.set(xlabel="steps back from the loss", ylabel="parts of dL/dc", ylim=(0, 1))
     axes.set_xlim(0, max(parts.shape[1] - 1, 1))
-    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.35)}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.45)}
     axes.legend(**LEGEND, **below, ncols=len(parts), handlelength=1, columnspacing=1.2)
 
 
 def _draw_kept(axes: Axes, layer: LayerFlow, of_layer: Curves) -> None:
     """The product of each unit's forget gates, those that keep the longest at the top."""
     order = np.argsort(np.asarray(layer.log_forget))[::-1]
+    least = of_layer.survival.min()
     image = axes.imshow(
         of_layer.survival[:, order].T,
         aspect="auto",
         interpolation="nearest",
         cmap="cividis",
-        vmin=FORGOTTEN,
+        vmin=np.clip(least, FORGOTTEN, KEPT),
         vmax=0,
     )
     axes.set(xlabel="steps back from the loss", ylabel="unit, by its mean forget gate")
     axes.set_title("kept by the forget gates alone", fontsize=10)
-    axes.figure.colorbar(
-        image, ax=axes, extend="min", format="$10^{%d}$", ticks=MaxNLocator(5, integer=True)
-    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator("auto", integer=True))
+    extend, ticks = "min" if least < FORGOTTEN else "neither", MaxNLocator(5, integer=least < -4)
+    axes.figure.colorbar(image, ax=axes, extend=extend, format=_power_of_ten, ticks=ticks)
+
+
+def _power_of_ten(power: float, _: int | None) -> str:
+    """As a tick's label: 0.5, 10^-3."""
+    return f"{10.0**power:.3g}" if power > -2 else f"$10^{{{power:g}}}$"
 
 
 def _draw_growth(axes: Axes, spectrum: Spectrum) -> None:
-    """Of every direction, the median over the sequences."""
+    """Of every direction, and of the singular values in the end, medians over the sequences."""
     growth = np.asarray(spectrum.growth) / np.log(10)
     grown = growth if growth.ndim == 2 else np.median(growth, axis=1)
+    values = np.median(np.atleast_2d(spectrum.log_singular_values), axis=0) / np.log(10)
     time, directions = grown.shape
     shades = matplotlib.colormaps["cividis"](np.linspace(0, 0.85, directions))
+    apart = -(-directions // NAMED_LINES)
     for rank, (curve, shade) in enumerate(zip(grown.T, shades, strict=True), start=1):
-        name = f"direction {rank}" if rank in (1, directions) else None
+        name = str(rank) if (rank - 1) % apart == 0 else None
         axes.plot(range(1, time + 1), curve, color=shade, label=name)
+    ends = {"color": "black", "label": "singular values", "clip_on": False}
+    axes.plot([time] * directions, values, "o", markersize=3, linestyle="none", **ends)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set(xlabel="steps from the first", ylabel="growth, in powers of ten")
     axes.set_title("how the state's directions grow", fontsize=10)
-    axes.legend(**LEGEND)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.15), "title": "QR's direction"}
+    axes.legend(**LEGEND, **below, title_fontsize=8, ncols=5, handlelength=1, columnspacing=1.2)
 
 
 def plot_lstm_beside_rnn(report: GradientFlowReport, contrast: RNNFlow) -> Figure:
@@ -213,7 +234,7 @@ def plot_lstm_beside_rnn(report: GradientFlowReport, contrast: RNNFlow) -> Figur
 
     Args:
         report: from ``gradient_flow_report``.
-        contrast: from ``rnn_flow``, of the same loss.
+        contrast: from ``rnn_flow``, of the same d_h.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     norms, exponents = figure.subplots(1, 2)

@@ -258,9 +258,16 @@ def test_pictures_hold_the_curves():
     np.testing.assert_array_equal(hidden, of_layer.hidden)
     np.testing.assert_array_equal(cell, of_layer.cell)
     np.testing.assert_array_equal(dashed, np.median(contrast.hidden, axis=1)[::-1])
-    kept = [axes.images[0].get_array() for axes in places if axes.images][1]
+    assert len(named["Layer 1", "gradient norm"].lines) == 2  # the RNN's dL/dh is the last layer's
+    kept = [axes.images[0] for axes in places if axes.images][1]
     order = np.argsort(-report.layers[1].log_forget)
-    np.testing.assert_array_equal(kept, of_layer.survival.T[order])
+    np.testing.assert_array_equal(kept.get_array(), of_layer.survival.T[order])
+    assert kept.get_clim() == (of_layer.survival.min(), 0)
+    *grown, values = named["", "growth, in powers of ten"].lines[:3]
+    spectrum = report.layers[1].spectrum
+    in_tens = [np.median(x, axis=-2) / np.log(10) for x in (spectrum.growth, spectrum[-1])]
+    np.testing.assert_array_equal([line.get_ydata() for line in grown], in_tens[0].T)
+    np.testing.assert_array_equal(values.get_ydata(), in_tens[1])
     norms, exponents = plot_lstm_beside_rnn(report, contrast).axes
     assert [line.get_label() for line in norms.lines][-1] == "vanilla RNN"
     np.testing.assert_array_equal(norms.lines[1].get_ydata(), of_layer.hidden)
