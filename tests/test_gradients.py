@@ -89,12 +89,10 @@ def test_gradients_unbatched(masks, b):
     assert_gradients_agree(one_sequence(draw(3, *SMALL, jnp.float64, masks=masks), b))
 
 
-@pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("signature", SIGNATURES[-2:], ids=str)
 @pytest.mark.parametrize("residuals", RESIDUALS)
-def test_gradients_whatever_is_saved(residuals, signature, masks):
+def test_gradients_whatever_is_saved(residuals):
     """In both modes of differentiation, from chunk to chunk."""
-    problem, v = (draw(seed, *signature, jnp.float64, masks=masks) for seed in (14, 15))
+    problem, v = (draw(seed, *SIGNATURES[3], jnp.float64) for seed in (14, 15))
     ours = partial(lstm, residuals=residuals)
     assert_close(
         compiled(pullback, ours)(problem), compiled(pullback, lstm_autodiff)(problem), 1e-12
