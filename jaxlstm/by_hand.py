@@ -263,7 +263,7 @@ def _linearized(
         z = jnp.swapaxes(z, 1, 2)
     gates = gate_values(z, activations, axis=1)  # [F2] [F3] [F4] [F5]
     if cell is None:
-        cell = _cells(masks, first.cell, gates)
+        cell = _cells(masks.carried, first.cell, gates)
     c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
     return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
 
@@ -273,15 +273,17 @@ def _rows(mask: Bool[Array, "T 1 B"] | None) -> Bool[Array, "T B"] | None:
     return None if mask is None else mask[:, 0]
 
 
-def _cells(masks: Masks, first: Float[Array, "H B"], gates: Gates) -> Float[Array, "K H B"]:
-    """The cell state of every step, from the gates alone."""
+def _cells(
+    carried: Bool[Array, "K 1 B"] | None, first: Float[Array, "H B"], gates: Gates
+) -> Float[Array, "K H B"]:
+    """The cell state of every step, from the gates alone; what padding makes of it is not used."""
 
     def forward_step(cell: Array, step_t: Any) -> tuple[Array, Array]:
-        (valid, carried), (i, f, g, _) = step_t
-        cell = keep(valid, f * keep(carried, cell) + i * g, cell)  # [F6]
+        carried_t, (i, f, g, _) = step_t
+        cell = f * keep(carried_t, cell) + i * g  # [F6]
         return cell, cell
 
-    return jax.lax.scan(forward_step, first, (masks, gates))[1]
+    return jax.lax.scan(forward_step, first, (carried, gates))[1]
 
 
 def _push_forward(
