@@ -28,9 +28,10 @@ Back from the loss, [B1] to [B4] of ``cell_derivatives`` and ``sequence``, step 
     dL/dc_k = d_c_k + dL/dh_k * dh/dc                                       [G5]
 
 The same, split by paths. Write each use of the kernel with a formal x: then the gradient is a
-polynomial in x whose coefficient of x^r is the sum over all paths with r crossings, and what one
-step back does to the coefficients is what it does to a gradient, but for a shift by one where the
-kernel is used. The first crossing that a path makes on its way back from the loss has a gate q:
+polynomial in x whose coefficient of x^r is the sum over all paths with r crossings. One step back
+maps each coefficient as it maps a gradient, but a use of the kernel also turns the coefficient of
+x^r into one of x^{r+1}. The first crossing that a path makes on its way back from the loss has a
+gate q:
 
     d_c^0_{k-1}      = dL/dc_k^0 * f                     no crossing yet    [G6]
     d_h^{q,1}_{k-1}  = d_z_q^0 W_q'                      the first          [G7]
@@ -87,6 +88,7 @@ from jaxlstm.gradient_flow.paths import (
 )
 from jaxlstm.gradient_flow.remedies import Advice, LayerAdvice, advice
 from jaxlstm.gradient_flow.report import (
+    PARTS,
     GradientFlowReport,
     LayerFlow,
     gradient_flow_report,
@@ -96,6 +98,7 @@ from jaxlstm.gradient_flow.spectra import Spectrum, lstm_spectrum, rnn_spectrum
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step, linearize
 
 __all__ = [
+    "PARTS",
     "Advice",
     "Curves",
     "GradientFlowReport",

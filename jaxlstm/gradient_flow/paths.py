@@ -24,7 +24,7 @@ from jaxlstm.gradient_flow.reverse import (
 from jaxlstm.gradient_flow.steps import LSTMSteps, Step
 from jaxlstm.masks import keep
 from jaxlstm.types import LSTMState
-from jaxlstm.validation import check_size
+from jaxlstm.validation import check_size, check_type
 
 
 class PathParts(NamedTuple):
@@ -113,9 +113,13 @@ def shares(norms: PathNorms) -> PathNorms:
     Args:
         norms: from ``path_norms``.
 
+    Raises:
+        TypeError: something else.
+
     Returns:
         Shares that add up to 1 over the parts; ``total`` is the inverse of ``cancellation``.
     """
+    check_type("norms", norms, PathNorms)
     summed = jax.tree.map(_summed, norms.cell_path, norms.crossed)
     cell_path, total = (jax.tree.map(_ratio, of, summed) for of in (norms.cell_path, norms.total))
     crossed = jax.tree.map(lambda x, s: _ratio(x, s[..., None, None]), norms.crossed, summed)
@@ -128,10 +132,14 @@ def cancellation(norms: PathNorms) -> LSTMState:
     Args:
         norms: from ``path_norms``.
 
+    Raises:
+        TypeError: something else.
+
     Returns:
         By hidden and cell, each [T + 1, B]: 1 where nothing cancels, infinite where all of it
         does, 0 where no gradient arrives by any path.
     """
+    check_type("norms", norms, PathNorms)
     summed = jax.tree.map(_summed, norms.cell_path, norms.crossed)
     return jax.tree.map(lambda s, t: jnp.where(s == 0, 0, s / t), summed, norms.total)
 

@@ -5,17 +5,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Integer
 
-from jaxlstm.gradient_flow.bounds import PathBounds, path_bounds
+from jaxlstm.gradient_flow.bounds import PathBounds, path_bounds, spectral_bound
+from jaxlstm.gradient_flow.checks import check_flow
 from jaxlstm.gradient_flow.paths import PathNorms, norm, path_norms
 from jaxlstm.gradient_flow.reverse import StateGradients, state_gradients
 from jaxlstm.gradient_flow.spectra import Spectrum, lstm_spectrum
-from jaxlstm.gradient_flow.steps import LSTMSteps, linearize
+from jaxlstm.gradient_flow.steps import LSTMSteps, linearized
 from jaxlstm.masks import keep
-from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations, LSTMParams, LSTMState
-from jaxlstm.validation import check_one_direction, check_stack
+from jaxlstm.validation import check_one_direction, check_sequence, check_stack
 
 
 class LayerFlow(NamedTuple):
@@ -32,6 +32,8 @@ class LayerFlow(NamedTuple):
         spectrum: of as many directions as asked for.
         parameter_gradients: the norm of each sequence's gradient of the layer's parameters, [B].
         kernel_singular_values: of each gate's recurrent kernel, the largest first: [4, H].
+        lengths: how many steps are valid, [B]; None where all are.
+        spectral: the logarithm of the tight bound on |t_1|, [T + 1, B]; None unless asked for.
     """
 
     paths: PathNorms
@@ -42,10 +44,12 @@ class LayerFlow(NamedTuple):
     spectrum: Spectrum
     parameter_gradients: Float[Array, "*B"]
     kernel_singular_values: Float[Array, "4 H"]
+    lengths: Integer[Array, "*B"] | None = None
+    spectral: Float[Array, "*T"] | None = None
 
 
-PARTS = LayerFlow._fields
-"""What ``progress`` is told of every layer, the last layer first."""
+PARTS = tuple(name for name in LayerFlow._fields if name not in LayerFlow._field_defaults)
+"""What ``progress`` is told of every layer, the last layer first; then "spectral" if asked for."""
 
 
 class GradientFlowReport(NamedTuple):
@@ -72,6 +76,7 @@ def gradient_flow_report(
     resets: ArrayLike | None = None,
     crossings: int = 3,
     directions: int = 1,
+    spectral: bool = False,
     activations: Activations = Activations(),
     progress: Callable[[str], Any] = _silent,
 ) -> GradientFlowReport:
@@ -81,21 +86,22 @@ def gradient_flow_report(
 
     Args:
         params: input kernel [D, 4H], recurrent kernel [H, 4H], bias [4H]; or those of every layer.
-        inputs: [T, B, D] ([T, D] unbatched), T at least 1, of float32 or float64.
+        inputs: [T, B, D] ([T, D] unbatched), T and B at least 1, of float32 or float64.
         initial_state: hidden and cell [B, H] ([H] unbatched); or those of every layer; zeros if
             None.
-        d_h: dL/dh of the last layer's last valid step; if None, the same for all units and of
-            norm 1.
-        lengths: as in ``jaxlstm.lstm``.
+        d_h: dL/dh of the last layer's last valid step, [B, H] ([H] unbatched); if None, the same
+            for all units and of norm 1, of no loss of yours.
+        lengths: as in ``jaxlstm.lstm``, not all 0.
         resets: as in ``jaxlstm.lstm``.
         crossings: as in ``path_parts``.
         directions: as in ``lstm_spectrum``.
+        spectral: whether to find ``spectral_bound`` too, by singular values at every step.
         activations: of the candidate and the cell.
         progress: called with a few words as each of ``PARTS`` begins in each layer.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, in one sentence; layers that read in both
-            directions.
+        ValueError, TypeError: arguments that do not fit, numbers that are not finite, layers that
+            read in both directions, in one sentence and before anything runs.
 
     >>> import jax, jaxlstm
     >>> from jaxlstm.gradient_flow import gradient_flow_report
@@ -104,29 +110,31 @@ def gradient_flow_report(
     >>> report.layers[0].gates.shape
     (7, 2, 4)
     """
-    layers, states = _as_stack(params, inputs, initial_state, lengths, resets, activations)
-    masks = {"lengths": lengths, "resets": resets, "activations": activations}
+    masks = (lengths, resets, activations)
+    layers, states = _as_stack(params, inputs, initial_state, *masks)
+    check_flow(layers, inputs, states, d_h, lengths, crossings, directions)
     stack = _linearized(layers, inputs, states, masks)
     d_h, d_outputs, flows = _even_cotangent(stack[-1].steps) if d_h is None else d_h, None, []
     for k, layer in reversed(list(enumerate(stack, start=1))):
         gradients = state_gradients(layer.steps, d_h, d_outputs=d_outputs)
         last = _at_length(gradients.hidden, lengths)
-        parts = _parts(layer, gradients, last, d_h, d_outputs, crossings, directions)
+        measures = _measures(layer, gradients, last, d_h, d_outputs, crossings, directions)
         found = {}
-        for name in PARTS:
+        for name in (*PARTS, "spectral")[: len(PARTS) + spectral]:
             progress(f"layer {k}: {name.replace('_', ' ')}")
-            found[name] = jax.block_until_ready(parts[name]())
-        flows.append(LayerFlow(**found))
+            found[name] = jax.block_until_ready(measures[name]())
+        flows.append(LayerFlow(**found, lengths=None if lengths is None else jnp.asarray(lengths)))
         d_outputs = _sent_down(gradients, layer.params)
         d_h = jnp.zeros_like(d_outputs[0])
     return GradientFlowReport(tuple(reversed(flows)))
 
 
-def _as_stack(params: Any, inputs: Any, initial_state: Any, *rest: Any) -> tuple[Any, Any]:
-    """The layers and the state of each: of one layer, unchecked, for ``linearize`` checks it."""
+def _as_stack(params: Any, inputs: Any, initial_state: Any, *masks: Any) -> tuple[Any, Any]:
+    """The layers and the state of each."""
     if isinstance(params, LSTMParams):
+        check_sequence(params, inputs, initial_state, *masks)
         return [params], [initial_state]
-    check_stack(params, inputs, initial_state, *rest)
+    check_stack(params, inputs, initial_state, *masks)
     check_one_direction(params)
     return params, [None] * len(params) if initial_state is None else initial_state
 
@@ -140,12 +148,11 @@ class _Layer(NamedTuple):
     entered: Array
 
 
-def _linearized(layers: Any, inputs: Any, states: Any, masks: dict[str, Any]) -> list[_Layer]:
+def _linearized(layers: Any, inputs: Any, states: Any, masks: Any) -> list[_Layer]:
     """Every layer, run on the outputs of the one before."""
     found = []
     for layer, state in zip(layers, states, strict=True):
-        steps = linearize(layer, inputs, state, **masks)
-        outputs, _ = lstm(layer, inputs, state, **masks)
+        steps, outputs = linearized(layer, inputs, state, *masks)
         first = jnp.zeros_like(outputs[0]) if state is None else jnp.asarray(state.hidden)
         entered = jnp.concatenate([first[None], outputs])[:-1]
         valid, carried = steps.each.valid, steps.each.carried
@@ -155,7 +162,7 @@ def _linearized(layers: Any, inputs: Any, states: Any, masks: dict[str, Any]) ->
     return found
 
 
-def _parts(
+def _measures(
     layer: _Layer,
     gradients: StateGradients,
     last: Array,
@@ -164,7 +171,7 @@ def _parts(
     crossings: int,
     directions: int,
 ) -> dict[str, Callable[[], Any]]:
-    """What makes each part of a layer's flow; ``last`` arrives at its last valid step."""
+    """What finds each part of a layer's flow; ``last`` arrives at its last valid step."""
     steps = layer.steps
     return {
         "paths": lambda: path_norms(steps, d_h, d_outputs=d_outputs, crossings=crossings),
@@ -175,6 +182,7 @@ def _parts(
         "spectrum": lambda: lstm_spectrum(steps, directions=directions),
         "parameter_gradients": lambda: _parameter_gradients(layer, gradients.gates),
         "kernel_singular_values": lambda: _singular_values_by_gate(steps.recurrent_kernel),
+        "spectral": lambda: spectral_bound(steps, last),
     }
 
 
