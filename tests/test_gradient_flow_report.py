@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -14,15 +15,21 @@ from jax.flatten_util import ravel_pytree
 import jaxlstm
 from jaxlstm import LSTMParams, lstm_autodiff
 from jaxlstm.gradient_flow import (
+    PARTS,
     Advice,
+    GradientFlowReport,
     advice,
+    cancellation,
+    curves,
     gradient_flow_report,
     linearize,
+    lstm_spectrum,
     path_bounds,
     path_norms,
+    shares,
+    spectral_bound,
     state_gradients,
 )
-from jaxlstm.gradient_flow.report import PARTS
 
 SMALL = (7, 4, 2, 5)
 
@@ -66,6 +73,42 @@ def test_report():
     left = np.linalg.norm(ravel_pytree(clipped)[0]) / norms.max()
     assert abs(left - found.clipping_scale) < 1e-13
     assert found.clipping_scale < 1
+
+
+def test_curves_count_from_each_sequences_own_end():
+    """Ragged, one empty, one with a reset: each distance over the sequences that reach it."""
+    params, inputs, state, lengths, resets, (_, (d_h, _)) = draw(1, *SMALL, jnp.float64)
+    masks = {"lengths": lengths, "resets": resets}
+    whole = gradient_flow_report(params, inputs, state, d_h=d_h, **masks, spectral=True)
+    layer, ends = whole.layers[0], np.asarray(lengths)
+    steps = linearize(params, inputs, state, **masks)
+    np.testing.assert_array_equal(layer.spectral, spectral_bound(steps, d_h))
+    found = curves(layer)
+    assert len(found.hidden) == ends.max() + 1
+    share, spread = shares(layer.paths), cancellation(layer.paths).cell
+    for k in range(ends.max() + 1):
+        at = [(n - k, b) for b, n in enumerate(ends) if n >= max(k, 1)]
+        total, kept = layer.paths.total.hidden, layer.log_survival
+        assert found.hidden[k] == np.median([total[i] for i in at])
+        survived = np.median([kept[i] for i in at], 0) / np.log(10)
+        np.testing.assert_allclose(found.survival[k], survived, rtol=1e-14)
+        arrives = [i for i in at if layer.paths.total.cell[i] > 0]
+        some = bool(arrives)
+        assert abs(found.crossings[k].sum() - some) < 1e-14
+        assert abs(found.first_gates[k].sum() + found.crossings[k, 0] - some) < 1e-14
+        own = np.mean([share.cell_path.cell[i] for i in arrives]) if some else 0
+        assert abs(found.crossings[k, 0] - own) < 1e-14
+        assert found.cancellation[k] == (np.median([spread[i] for i in arrives]) if some else 0)
+        alive = [i for i in at if np.isfinite(layer.bounds.measured[i])]
+        for bound, loose in (
+            (layer.bounds.uniform, found.looseness[k, 1]),
+            (layer.spectral, found.spectral[k]),
+        ):
+            truth = [bound[i] - layer.bounds.measured[i] for i in alive]
+            assert (
+                np.isnan(loose) if not alive else abs(loose - np.median(truth) / np.log(10)) < 1e-13
+            )
+    assert not found.crossings[-1].any()
 
 
 def advised(params: LSTMParams, inputs: jax.Array) -> Advice:
@@ -149,3 +192,88 @@ def test_stack():
     assert_close(both.clipping_norm, float(np.median(np.hypot(*truth)[length > 0])), 1e-12)
     assert (length == 0).any()
     assert [line[:7] for line in both.lines] == ["Layer 1"] * 2 + ["Layer 2"] * 2 + ["Clippin"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"inputs": np.zeros((0, 4, 2))}, "inputs: expected at least one step, got none"),
+        ({"inputs": np.zeros((7, 0, 2))}, "inputs: expected at least one sequence, got none"),
+        ({"d_h": np.zeros(5)}, r"d_h: expected shape \[B, H\] = \[4, 5\] .* got \[5\]"),
+        ({"d_h": np.full((4, 5), np.inf)}, "d_h: expected finite numbers, got inf"),
+        ({"lengths": np.zeros(4, int)}, "lengths: expected at least one above 0, got none"),
+        ({"crossings": 0}, "crossings: expected at least 1, got 0"),
+        ({"directions": 11}, "directions: expected at most 10, got 11"),
+        ({"bias": np.full(20, np.nan)}, "params.bias: expected finite numbers, got nan"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(changed, told, monkeypatch):
+    problem, jaxtyped = draw(1, *SMALL, jnp.float64, masks=False), "jaxtyping_disable"
+    given = {
+        "d_h": None,
+        "lengths": None,
+        "crossings": 3,
+        "directions": 1,
+        "inputs": problem.inputs,
+    }
+    given |= changed
+    params = problem.params._replace(bias=given.pop("bias", problem.params.bias))
+    monkeypatch.setattr("jaxlstm.gradient_flow.report._linearized", None)
+    jaxtyping.config.update(jaxtyped, True)  # it would answer before ours
+    try:
+        with pytest.raises(ValueError, match=told):
+            gradient_flow_report(params, **given)
+        half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), (params, problem.inputs))
+        with pytest.raises(
+            TypeError, match="inputs: expected dtype float32 or float64, got float16"
+        ):
+            gradient_flow_report(*half)
+        for wrong in (curves, advice, shares, cancellation):
+            with pytest.raises(TypeError, match=r"expected .*, got LSTMParams"):
+                wrong(params)
+    finally:
+        jaxtyping.config.update(jaxtyped, False)
+
+
+def test_padding_may_hold_anything():
+    problem = draw(1, *SMALL, jnp.float64)
+    params, inputs, state, lengths, resets, _ = problem
+    past = np.arange(7)[:, None] >= np.asarray(lengths)
+    masks = {"lengths": lengths, "resets": resets}
+    found = [
+        gradient_flow_report(params, x, state, **masks).layers[0].parameter_gradients
+        for x in (inputs, jnp.where(past[..., None], jnp.nan, inputs))
+    ]
+    assert (found[0] == found[1]).all()
+    wrong = inputs.at[0, np.argmax(lengths), 0].set(jnp.inf)
+    with pytest.raises(ValueError, match=r"inputs: expected finite numbers, got inf"):
+        gradient_flow_report(params, wrong, state, **masks)
+
+
+def test_what_is_not_finite_gets_no_advice():
+    """As an overflow would leave it."""
+    problem = draw(1, *SMALL, jnp.float64)
+    (layer,) = gradient_flow_report(
+        *problem[:3], lengths=problem.lengths, resets=problem.resets
+    ).layers
+    for number in (jnp.nan, jnp.inf):
+        broken = layer._replace(
+            log_forget=-number * jnp.ones(5),
+            spectrum=layer.spectrum._replace(exponents=jnp.full((4, 1), number)),
+            parameter_gradients=layer.parameter_gradients.at[:].set(number),
+        )
+        lines = advice(GradientFlowReport((broken,))).lines
+        assert len(lines) == 3
+        assert all("nothing can be advised" in line for line in lines)
+
+
+def test_memory_of_the_parts_is_linear_in_time():
+    """What compiled code takes beside its inputs and outputs, twice the steps against once."""
+    params = jaxlstm.init_params(jax.random.key(0), 2, 8, dtype=jnp.float64)
+
+    def taken(T: int) -> int:
+        inputs, d_h = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in ((T, 2), (8,)))
+        lowered = jax.jit(path_norms).lower(jax.eval_shape(linearize, params, inputs), d_h)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert 0 < taken(400) <= 2.05 * taken(200)
