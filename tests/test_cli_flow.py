@@ -64,7 +64,7 @@ def ran(text, checkpoint):
     file, printed = text.parent / "flow.json", io.StringIO()
     pictures = ["--plot", f"{file}.png", "--plot-rnn", f"{file}.svg", "--json", str(file)]
     source = ["--checkpoint", str(checkpoint), "--text", str(text)]
-    given = [*source, *SIZES, "--crossings", "5", *pictures]
+    given = [*source, *SIZES, "--crossings", "5", "--spectral", *pictures]
     with contextlib.redirect_stdout(printed):
         assert main(["flow", *given]) == 0
     return json.loads(file.read_text()), file, " ".join(printed.getvalue().split())
@@ -154,7 +154,7 @@ def test_what_is_printed_is_what_is_written(ran):
     for words in (
         "Layer 1: the gradient by distance",
         f" 4 {first['hidden'][4]:.1e} {first['cell'][4]:.1e} {first['cancellation'][4]:.2f} ",
-        f" {first['cancellation'][4]:.2f} " + " ".join(f"{x:.1f}" for x in first["looseness"][4]),
+        " ".join(f"{x:.1f}" for x in (first["spectral"][4], *first["looseness"][4])),
         "Layer 2: the paths it comes by",
         f" {TIME} " + " ".join(f"{x:.1%}" for x in shares),
         f" {TIME} {last['hidden'][TIME]:.1e} {result['rnn']['hidden'][TIME]:.1e}",

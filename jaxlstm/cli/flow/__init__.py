@@ -57,6 +57,9 @@ def add_parser(commands: Any) -> None:
             f"--{name}", type=type_, default=default, metavar=letter, help=explanation
         )
     parser.add_argument(
+        "--spectral", action="store_true", help="find the tight bound too, by singular values"
+    )
+    parser.add_argument(
         "--dtype", choices=("float64", "float32"), default="float64", help="(default float64)"
     )
     for name, what in (("plot", "every layer's flow"), ("plot-rnn", "the LSTM beside the RNN")):

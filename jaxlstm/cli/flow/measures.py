@@ -72,14 +72,17 @@ def measured(options: argparse.Namespace, problem: Problem) -> Found:
     D, H = inputs.shape[-1], d_h.shape[-1]
     directions = options.directions or min(DIRECTIONS, 2 * H)
     with Progress(transient=True, console=Console(stderr=True)) as progress:
-        task, done = progress.add_task("", total=len(PARTS) * len(layers) + 2), itertools.count()
+        total = (len(PARTS) + options.spectral) * len(layers) + 2
+        task, done = progress.add_task("", total=total), itertools.count()
 
         def begin(part: str) -> None:
             progress.update(task, completed=next(done), description=part)
 
-        numbers = {"crossings": options.crossings, "directions": directions}
+        asked = {"crossings": options.crossings, "spectral": options.spectral}
         with users_input():
-            report = gradient_flow_report(layers, inputs, d_h=d_h, **numbers, progress=begin)
+            report = gradient_flow_report(
+                layers, inputs, d_h=d_h, **asked, directions=directions, progress=begin
+            )
         begin("vanilla RNN")
         rnn_params = init_rnn(jax.random.key(options.seed), D, H, dtype=options.dtype)
         rnn = rnn_flow(rnn_params, inputs, d_h=d_h, directions=min(directions, H))

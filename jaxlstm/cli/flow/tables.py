@@ -15,16 +15,16 @@ NUMBERED = 3
 """Numbers of crossings with a column of their own; the rest are added up."""
 EXPONENTS = 6
 """Printed at most."""
-LOOSENESS = ("each step's", "003's", "000's")
-LEGEND = """Norms, bounds and exponents in the tables are medians over the sequences, shares are
-means; the advice takes the fastest growth of any sequence. By distance back from the loss: the
-norms of its gradient by h and by c; parts / whole, how far the parts of dL/dc cancel; and the
-looseness, log10 of a bound over |t_1|, which is the path through the output gates alone: the bound
-of each step's own norms, document 003's with its K the largest on the way, and 000's with the
-Frobenius norm. The paths are the parts of dL/dc as shares of the sum of their norms: the cell path
-never crosses the recurrent kernel, the others do once, twice and more often; the gate of the first
-crossing, followed back from the loss, splits these others again, so that 1 + 2 + ... + more is
-i + f + g + o.""".replace("\n", " ")
+LOOSENESS = ("tight", "each step's", "003's", "000's")
+LEGEND = """Norms, bounds and exponents are medians over the sequences, in the advice too; shares
+are means. By distance back from the loss: the norms of its gradient by h and by c; parts / whole,
+how far the parts of dL/dc cancel; and the looseness, log10 of a bound over |t_1|, which is the
+path through the output gates alone: with --spectral the tight bound, the norm of the product of
+its steps, then that of each step's own norms, document 003's with its K the largest on the way,
+and 000's with the Frobenius norm. The paths are the parts of dL/dc as shares of the sum of their
+norms: the cell path never crosses the recurrent kernel, the others do once, twice and more often;
+the gate of the first crossing, followed back from the loss, splits these others again, so that 1
++ 2 + ... + more is i + f + g + o.""".replace("\n", " ")
 
 
 def print_flow(console: Console, found: Found) -> None:
@@ -35,16 +35,20 @@ def print_flow(console: Console, found: Found) -> None:
         console.print(_path_table(f"Layer {k}: the paths it comes by", curves))
     console.print(_rnn_table(found))
     console.print(_exponent_table(found))
-    for line in (*found.advice.lines, _told(found.clipping)):
-        console.print(line, highlight=False)
+    console.print(*found.advice.lines, sep="\n", highlight=False)
+    if found.report.layers[0].parameter_gradients.size > 1:
+        console.print(_told(found.clipping), highlight=False)
 
 
 def _norm_table(title: str, curves: Curves) -> Table:
-    headings = ("|dL/dh|", "|dL/dc|", "parts /\nwhole", *_grouped("looseness", LOOSENESS))
-    table = _table(title, headings)
+    bounds = curves.looseness
+    if curves.spectral is not None:
+        bounds = np.column_stack([curves.spectral, bounds])
+    loose = _grouped("looseness", LOOSENESS[-bounds.shape[1] :])
+    table = _table(title, ("|dL/dh|", "|dL/dc|", "parts /\nwhole", *loose))
     for k in _distances(len(curves.hidden) - 1):
         norms = map(_small, (curves.hidden[k], curves.cell[k]))
-        loose = (f"{bound:.1f}" for bound in curves.looseness[k])
+        loose = (f"{bound:.1f}" for bound in bounds[k])
         table.add_row(str(k), *norms, f"{curves.cancellation[k]:.2f}", *loose)
     return table
 
