@@ -23,7 +23,6 @@ from jaxlstm.gradient_flow import (
     curves,
     gradient_flow_report,
     linearize,
-    lstm_spectrum,
     path_bounds,
     path_norms,
     shares,
@@ -124,6 +123,20 @@ def test_advice_does_what_it_says():
     T, D, H = 7, 2, 5
     params = jaxlstm.init_params(jax.random.key(0), D, H, forget_bias=1.0, dtype=jnp.float64)
     assert_close(advised(params, jnp.ones((T, D))).layers[0].kernel_gains, (1.0, 1.0), 1e-14)
+    kernel = params.recurrent_kernel
+    for times, before, told in ((1, 1, "leave it"), (20, 0.05, "start from 0.05 times the kernel")):
+        steep = params._replace(recurrent_kernel=times * kernel)
+        found = advised(steep, jnp.ones((T, D)))
+        assert found.lines[1].endswith(f"{told}.")
+        (layer,) = found.layers
+        assert_close(layer.kernel_scale, float(before), 1e-13)
+        assert (layer.exponent > 0) == (times > 1)
+    tame = steep._replace(recurrent_kernel=layer.kernel_scale * steep.recurrent_kernel)
+    assert advised(tame, jnp.ones((T, D))).layers[0].exponent < 0
+    uneven = advised(
+        params._replace(recurrent_kernel=kernel.at[:, :H].multiply(3)), jnp.ones((T, D))
+    )
+    assert uneven.lines[1].endswith("start from an orthogonal one.")
     still = params._replace(recurrent_kernel=jnp.zeros((H, 4 * H)))
     short = advised(still, jnp.zeros((T, D)))
     (layer,) = short.layers

@@ -134,7 +134,7 @@ def _on_the_kernel(layer: LayerAdvice) -> str:
         return f"{found}; before training, start from {layer.kernel_scale:.3g} times the kernel."
     if low >= 1 / EVEN and high <= EVEN:
         return f"{found}; leave it."
-    return f"{found}; before training, start from an orthogonal one."
+    return f"{found}; once trained, leave it; before training, start from an orthogonal one."
 
 
 def _on_clipping(median: float, largest: float, scale: float) -> str:
