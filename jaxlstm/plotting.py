@@ -189,7 +189,7 @@ def _draw_kept(axes: Axes, layer: LayerFlow, of_layer: Curves) -> None:
     order = np.argsort(np.asarray(layer.log_forget))[::-1]
     least = of_layer.survival.min()
     image = axes.imshow(
-        of_layer.survival[:, order].T,
+        np.maximum(of_layer.survival[:, order].T, FORGOTTEN),
         aspect="auto",
         interpolation="nearest",
         cmap="cividis",
