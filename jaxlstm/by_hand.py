@@ -36,13 +36,12 @@ In the source documents (``jaxlstm sources`` shows them, with what is misprinted
 Every array of a step has its features first, [H, B]: a product runs faster with the kernel on its
 left, and the four gates of ``z`` lie one after another in memory. ``x_t`` and ``h_{t-1}`` enter one
 product with both kernels, and one product takes both cotangents back. With fewer than ``FEW``
-sequences a product is bound by the kernel's bytes, not by arithmetic: then the inputs' part is
-taken out of the loop.
+sequences a product costs more than its arithmetic: then the inputs' part is taken out of the loop.
 
 What the forward pass saves for the other two is the caller's choice:
 
-    "gates"    h, c and z: no product is computed twice
-    "states"   h and c; the z of a chunk of steps come again from one product
+    "gates"    h, c and the four gates: nothing is computed twice
+    "states"   h and c; the gates of a chunk of steps come again from one product
     "outputs"  h, which the caller has anyway, and the c of every chunk's first step; the others
                follow from the gates [F6]
     "chunks"   h and c of every chunk's first step; its steps are run again
@@ -65,7 +64,7 @@ from jaxlstm.masks import keep
 from jaxlstm.placement import product, product_of_columns, sum_of_columns, vary_together
 from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
-FEW = 16
+FEW = 64
 """Sequences: a smaller batch has its inputs' products outside of the loop."""
 COLUMNS = 512
 """Steps times sequences of a chunk: enough for products at full speed, few enough for the cache."""
@@ -90,7 +89,7 @@ class _Saved(NamedTuple):
 
     hidden: Float[Array, "T B H"] | None
     cell: Float[Array, "T H B"] | None
-    z: Float[Array, "T G B"] | None
+    gates: Gates | None
 
 
 class _Residuals(NamedTuple):
@@ -132,23 +131,23 @@ def _transposed(state: LSTMState) -> LSTMState:
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2), state)
 
 
-def _hidden_alone(state: LSTMState, _: Array) -> _Saved:
+def _hidden_alone(state: LSTMState, _: Gates) -> _Saved:
     return _Saved(state.hidden.T, None, None)
 
 
-def _states(state: LSTMState, _: Array) -> _Saved:
+def _states(state: LSTMState, _: Gates) -> _Saved:
     return _Saved(state.hidden.T, state.cell, None)
 
 
-def _everything(state: LSTMState, z: Array) -> _Saved:
-    return _Saved(state.hidden.T, state.cell, z)
+def _everything(state: LSTMState, gates: Gates) -> _Saved:
+    return _Saved(state.hidden.T, state.cell, gates)
 
 
 def _forward_scan(
     activations: Activations,
     params: LSTMParams,
     batch: int,
-    saved: Callable[[LSTMState, Array], Any],
+    saved: Callable[[LSTMState, Gates], Any],
 ) -> Callable[..., tuple[LSTMState, Any]]:
     """A function of a state and of steps, which returns the state after them and what it saved."""
     few = batch < FEW
@@ -161,10 +160,9 @@ def _forward_scan(
             z = product(kernel, entered.hidden) + read_t.T  # [F1]
         else:
             z = product(kernel, jnp.concatenate([read_t.T, entered.hidden]))  # [F1]
-        z = z + params.bias[:, None]
-        gates = gate_values(z, activations, axis=0)  # [F2] [F3] [F4] [F5]
+        gates = gate_values(z + params.bias[:, None], activations, axis=0)  # [F2] [F3] [F4] [F5]
         state = keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
-        return state, saved(state, z)
+        return state, saved(state, gates)
 
     def run(state: LSTMState, steps: tuple[Masks, Array]) -> tuple[LSTMState, Any]:
         masks, inputs = steps
@@ -252,16 +250,15 @@ def _linearized(
     choice: Choice, params: LSTMParams, first: LSTMState, steps: tuple[Masks, Array, _Saved]
 ) -> tuple[Float[Array, "K B H"], CellDerivatives]:
     """Of a chunk, the hidden state that enters every step, and the six diagonals [K, H, B]."""
-    masks, inputs, (hidden, cell, z) = steps
+    masks, inputs, (hidden, cell, gates) = steps
     activations, batch = choice.activations, inputs.shape[1]
     if hidden is None:
         run = _forward_scan(activations, params, batch, _everything)
-        _, (hidden, cell, z) = run(first, (masks, inputs))
+        _, (hidden, cell, gates) = run(first, (masks, inputs))
     entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
-    if z is None:
+    if gates is None:
         z = jnp.concatenate([inputs, entered], axis=-1) @ _both(params) + params.bias  # [F1]
-        z = jnp.swapaxes(z, 1, 2)
-    gates = gate_values(z, activations, axis=1)  # [F2] [F3] [F4] [F5]
+        gates = gate_values(jnp.swapaxes(z, 1, 2), activations, axis=1)  # [F2] [F3] [F4] [F5]
     if cell is None:
         cell = _cells(masks.carried, first.cell, gates)
     c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])

@@ -75,7 +75,7 @@ def lstm(
             at or past the length.
         activations: of the candidate and the cell.
         residuals: what is saved for the gradient, which is the same to rounding. "gates", the
-            fastest: each step's state and pre-activations, 6 numbers a unit; "states": 2;
+            fastest: each step's state and gates, 6 numbers a unit; "states": 2;
             "outputs": 1, the outputs themselves; "chunks": the states of about sqrt(T) steps, and
             the forward pass is run again.
 
