@@ -11,7 +11,7 @@ from jaxlstm.validation import ACTIVATION_NAMES
 
 SIGNATURES = ((6, 2, 3, 4), (1, 1, 2, 1), (12, 3, 5, 2), (25, 4, 3, 6))
 PAIRS = [Activations(*names) for names in itertools.product(ACTIVATION_NAMES, repeat=2)]
-CASES = [(SIGNATURES[k % 4], PAIRS[k % 9]) for k in range(12)]
+CASES = [(SIGNATURES[k % 4], PAIRS[k % 9]) for k in range(9)]
 DRAWS = 30
 DTYPES = ("float64", "float32", "bfloat16")
 
@@ -58,12 +58,11 @@ def test_float16():
     assert [c for c in comparisons if c.passed is False] == []
 
 
-LONG = [Activations(*names) for names in (("tanh", "tanh"), ("sigmoid", "sigmoid"))]
-UNBOUNDED = [Activations(*names) for names in (("identity", "tanh"), ("identity", "identity"))]
+LONG = [Activations(*names) for names in (("tanh", "sigmoid"), ("identity", "identity"))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activations", LONG + UNBOUNDED)
+@pytest.mark.parametrize("activations", LONG)
 def test_long_sequences(activations):
     comparisons = sweep((300, 2, 3, 4), activations, DTYPES, 5)
     assert [c for c in comparisons if c.passed is False] == []

@@ -28,13 +28,13 @@ def assert_caught(mutants, shape, dtype):
 
 @pytest.mark.slow
 def test_noticeable_mutants_are_caught_in_float64():
-    """Every other one."""
-    assert_caught(ALL[::2], SHAPES[0], "float64")
+    """One in three."""
+    assert_caught(ALL[::3], SHAPES[0], "float64")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [(SHAPES[1], "float32"), (SHAPES[2], "float64"), (SHAPES[3], "float32")]
+    ("shape", "dtype"), [(SHAPES[1], "float64"), (SHAPES[2], "float32"), (SHAPES[3], "float32")]
 )
 def test_some_mutants_at_larger_sizes(shape, dtype):
     """A few; a run over all, in both dtypes, takes more than an hour."""
@@ -42,11 +42,11 @@ def test_some_mutants_at_larger_sizes(shape, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutants", [KNOWN[::8], HELD_APART], ids=["known", "held apart"])
+@pytest.mark.parametrize("mutants", [KNOWN[::12], HELD_APART], ids=["known", "held apart"])
 def test_mutants_are_caught_and_named_where_others_miss_more(mutants):
     """In float32, the right equation among the first two for at least 90 of 100.
 
-    One in eight, and all held apart; ``mutants.scores`` runs and prints all.
+    One in twelve, and all held apart; ``mutants.scores`` runs and prints all.
     """
     scores = [score(mutant) for mutant in mutants]
     noticeable = [one for one in scores if one.noticeable]
