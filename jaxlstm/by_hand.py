@@ -71,10 +71,10 @@ COLUMNS = 512
 
 
 class Masks(NamedTuple):
-    """Which steps count, which carry the state in: [T, 1, B], None where all do."""
+    """Which steps count, which carry the state in, None where all do: [T, B], [T, 1, B] here."""
 
-    valid: Bool[Array, "*T 1 B"] | None
-    carried: Bool[Array, "*T 1 B"] | None
+    valid: Bool[Array, "*T B"] | None
+    carried: Bool[Array, "*T B"] | None
 
 
 class Choice(NamedTuple):
@@ -246,23 +246,29 @@ def _over_chunks(
     return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, after)
 
 
-def _linearized(
-    choice: Choice, params: LSTMParams, first: LSTMState, steps: tuple[Masks, Array, _Saved]
-) -> tuple[Float[Array, "K B H"], CellDerivatives]:
-    """Of a chunk, the hidden state that enters every step, and the six diagonals [K, H, B]."""
-    masks, inputs, (hidden, cell, gates) = steps
-    activations, batch = choice.activations, inputs.shape[1]
-    if hidden is None:
-        run = _forward_scan(activations, params, batch, _everything)
-        _, (hidden, cell, gates) = run(first, (masks, inputs))
-    entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
-    if gates is None:
-        z = jnp.concatenate([inputs, entered], axis=-1) @ _both(params) + params.bias  # [F1]
-        gates = gate_values(jnp.swapaxes(z, 1, 2), activations, axis=1)  # [F2] [F3] [F4] [F5]
-    if cell is None:
-        cell = _cells(masks.carried, first.cell, gates)
-    c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
-    return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
+def _linearize(
+    activations: Activations, params: LSTMParams, batch: int
+) -> Callable[..., tuple[Float[Array, "K B H"], CellDerivatives]]:
+    """A function of a chunk: the hidden state that enters every step, the diagonals [K, H, B]."""
+    run = _forward_scan(activations, params, batch, _everything)
+    kernel = _both(params)
+
+    def linearized(
+        first: LSTMState, steps: tuple[Masks, Array, _Saved]
+    ) -> tuple[Float[Array, "K B H"], CellDerivatives]:
+        masks, inputs, (hidden, cell, gates) = steps
+        if hidden is None:
+            _, (hidden, cell, gates) = run(first, (masks, inputs))
+        entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
+        if gates is None:
+            z = jnp.concatenate([inputs, entered], axis=-1) @ kernel + params.bias  # [F1]
+            gates = gate_values(jnp.swapaxes(z, 1, 2), activations, axis=1)  # [F2] to [F5]
+        if cell is None:
+            cell = _cells(masks.carried, first.cell, gates)
+        c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
+        return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
+
+    return linearized
 
 
 def _rows(mask: Bool[Array, "T 1 B"] | None) -> Bool[Array, "T B"] | None:
@@ -291,11 +297,12 @@ def _push_forward(
     """The tangents of the outputs and the final state, [T1] to [T3]."""
     masks, params, inputs, saved, firsts = residuals
     dot_params, dot_inputs, dot_initial_state = tangents
+    linearized = _linearize(choice.activations, params, inputs.shape[1])
     kernel, dot_kernel = _both(params).T, _both(dot_params).T
 
     def push_over_chunk(dot_state: LSTMState, chunk: Any) -> tuple[LSTMState, Array]:
         first, (dot_inputs, (masks, inputs, saved)) = chunk
-        h_tm1, derivatives = _linearized(choice, params, first, (masks, inputs, saved))
+        h_tm1, derivatives = linearized(first, (masks, inputs, saved))
 
         def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
             dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
@@ -328,12 +335,13 @@ def _pull_back(
     masks, params, inputs, saved, firsts = residuals
     d_outputs, d_final = cotangents
     few, D = inputs.shape[1] < FEW, inputs.shape[2]
+    linearized = _linearize(choice.activations, params, inputs.shape[1])
     kernel = params.recurrent_kernel if few else _both(params)
 
     def back_over_chunk(carry: Any, chunk: Any) -> tuple[Any, Array]:
         d_state, *d_sums = carry
         first, (d_outputs, (masks, inputs, saved)) = chunk
-        h_tm1, derivatives = _linearized(choice, params, first, (masks, inputs, saved))
+        h_tm1, derivatives = linearized(first, (masks, inputs, saved))
 
         def backward_step(d_state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
             d_h_t, derivatives_t, (valid, carried) = step_t

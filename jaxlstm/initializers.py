@@ -40,21 +40,29 @@ def init_params(
     dtype = check_dtype(dtype)
     drawn = at_least_float32(dtype)  # QR knows no half precision
     input_key, recurrent_key = jax.random.split(key)
-    gates = len(GATES)
-    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
-    input_kernel = [
-        glorot(k, (input_size, hidden_size), drawn) for k in jax.random.split(input_key, gates)
+    input_keys, recurrent_keys = (
+        jax.random.split(each, len(GATES)) for each in (input_key, recurrent_key)
+    )
+    kernels = [
+        draw_kernels(for_input, for_recurrent, input_size, hidden_size, drawn)
+        for for_input, for_recurrent in zip(input_keys, recurrent_keys, strict=True)
     ]
-    recurrent_kernel = [
-        orthogonal(k, (hidden_size, hidden_size), drawn)
-        for k in jax.random.split(recurrent_key, gates)
-    ]
+    input_kernel, recurrent_kernel = zip(*kernels, strict=True)
     forgets = jnp.repeat(jnp.array([gate == "forget" for gate in GATES]), hidden_size)
     return LSTMParams(
         input_kernel=jnp.concatenate(input_kernel, axis=1).astype(dtype),
         recurrent_kernel=jnp.concatenate(recurrent_kernel, axis=1).astype(dtype),
         bias=jnp.where(forgets, jnp.asarray(forget_bias, dtype), jnp.zeros((), dtype)),
     )
+
+
+def draw_kernels(
+    input_key: Array, recurrent_key: Array, input_size: int, hidden_size: int, dtype: DTypeLike
+) -> tuple[Array, Array]:
+    """An input kernel [D, H], Glorot uniform, and a recurrent kernel [H, H], orthogonal."""
+    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
+    input_kernel = glorot(input_key, (input_size, hidden_size), dtype)
+    return input_kernel, orthogonal(recurrent_key, (hidden_size, hidden_size), dtype)
 
 
 def init_state(

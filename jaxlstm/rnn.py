@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
+from jaxlstm.initializers import draw_kernels
 from jaxlstm.types import at_least_float32
 from jaxlstm.validation import (
     check_dtype,
@@ -76,12 +77,8 @@ def init_rnn(
     dtype = check_dtype(dtype)
     drawn = at_least_float32(dtype)  # QR knows no half precision
     input_key, recurrent_key = jax.random.split(key)
-    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
-    return RNNParams(
-        input_kernel=glorot(input_key, (input_size, hidden_size), drawn).astype(dtype),
-        recurrent_kernel=orthogonal(recurrent_key, (hidden_size,) * 2, drawn).astype(dtype),
-        bias=jnp.zeros(hidden_size, dtype),
-    )
+    U, W = draw_kernels(input_key, recurrent_key, input_size, hidden_size, drawn)
+    return RNNParams(U.astype(dtype), W.astype(dtype), jnp.zeros(hidden_size, dtype))
 
 
 def rnn(

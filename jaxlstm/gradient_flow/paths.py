@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxlstm.gradient_flow.reverse import (
     Cotangents,
+    StateGradients,
     after_first,
     at_nodes,
     back_over_each_sequence,
@@ -101,10 +102,16 @@ def path_norms(
 
     Arguments and errors are those of ``path_parts``.
     """
-    norms = _parts(crossings, _norms, steps, d_h, d_c, d_outputs)
     whole = state_gradients(steps, d_h, d_c, d_outputs=d_outputs)
-    total = LSTMState(norm(whole.hidden), norm(whole.cell))
-    return PathNorms(norms.cell_path, norms.crossed, total)
+    return norms_beside(whole, steps, d_h, d_c, d_outputs, crossings=crossings)
+
+
+def norms_beside(
+    whole: StateGradients, steps: LSTMSteps, *cotangents: Any, crossings: int
+) -> PathNorms:
+    """The norms of the parts beside that of the gradient, where it is known already."""
+    cell_path, crossed = _parts(crossings, _norms, steps, *cotangents)
+    return PathNorms(cell_path, crossed, LSTMState(norm(whole.hidden), norm(whole.cell)))
 
 
 def shares(norms: PathNorms) -> PathNorms:

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 
 from jaxlstm.gradient_flow.bounds import PathBounds, path_bounds, spectral_bound
 from jaxlstm.gradient_flow.checks import check_flow
-from jaxlstm.gradient_flow.paths import PathNorms, norm, path_norms
+from jaxlstm.gradient_flow.paths import PathNorms, norm, norms_beside
 from jaxlstm.gradient_flow.reverse import StateGradients, state_gradients
 from jaxlstm.gradient_flow.spectra import Spectrum, lstm_spectrum
 from jaxlstm.gradient_flow.steps import LSTMSteps, linearized
@@ -174,7 +174,7 @@ def _measures(
     """What finds each part of a layer's flow; ``last`` arrives at its last valid step."""
     steps = layer.steps
     return {
-        "paths": lambda: path_norms(steps, d_h, d_outputs=d_outputs, crossings=crossings),
+        "paths": lambda: norms_beside(gradients, steps, d_h, None, d_outputs, crossings=crossings),
         "gates": lambda: norm(gradients.gates),
         "bounds": lambda: path_bounds(steps, last),
         "log_survival": lambda: _log_survival(steps),
