@@ -61,7 +61,13 @@ from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.cell import Gates, gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
 from jaxlstm.masks import keep
-from jaxlstm.placement import product, product_of_columns, sum_of_columns, vary_together
+from jaxlstm.placement import (
+    product,
+    product_of_columns,
+    product_of_rows,
+    sum_of_columns,
+    vary_together,
+)
 from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
 FEW = 64
@@ -78,10 +84,11 @@ class Masks(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is static: the activations, and what the forward pass saves."""
+    """What is static: the activations, what the forward pass saves, what products round to."""
 
     activations: Activations
     residuals: str
+    precision: str | None
 
 
 class _Saved(NamedTuple):
@@ -122,7 +129,7 @@ def _values(
     initial_state: LSTMState,
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
     steps, state = (masks, inputs), _transposed(initial_state)
-    run = _forward_scan(choice.activations, params, inputs.shape[1], _hidden_alone)
+    run = _forward_scan(choice, params, inputs.shape[1], _hidden_alone)
     final, saved = run(state, steps)
     return saved.hidden, _transposed(final)
 
@@ -144,14 +151,15 @@ def _everything(state: LSTMState, gates: Gates) -> _Saved:
 
 
 def _forward_scan(
-    activations: Activations,
+    choice: Choice,
     params: LSTMParams,
     batch: int,
     saved: Callable[[LSTMState, Gates], Any],
 ) -> Callable[..., tuple[LSTMState, Any]]:
     """A function of a state and of steps, which returns the state after them and what it saved."""
-    few = batch < FEW
-    kernel = (params.recurrent_kernel if few else _both(params)).T
+    few, activations = batch < FEW, choice.activations
+    U, W = _rounded(choice, params)[:2]
+    kernel = (W if few else jnp.concatenate([U, W])).T
 
     def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
         (valid, carried), read_t = step_t
@@ -167,10 +175,15 @@ def _forward_scan(
     def run(state: LSTMState, steps: tuple[Masks, Array]) -> tuple[LSTMState, Any]:
         masks, inputs = steps
         if few:
-            inputs = inputs @ params.input_kernel  # [F1], the part without recursion
+            inputs = product_of_rows(inputs, U)  # [F1], the part without recursion
         return jax.lax.scan(forward_step, state, (masks, inputs))
 
     return run
+
+
+def _rounded(choice: Choice, params: LSTMParams) -> LSTMParams:
+    """As products take them."""
+    return jax.tree.map(lambda leaf: leaf.astype(choice.precision or leaf.dtype), params)
 
 
 def _both(params: LSTMParams) -> Float[Array, "N G"]:
@@ -189,14 +202,14 @@ def _forward(
     size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
     if choice.residuals in ("gates", "states"):
         kept = _everything if choice.residuals == "gates" else _states
-        final, saved = _forward_scan(choice.activations, params, batch, kept)(state, steps)
+        final, saved = _forward_scan(choice, params, batch, kept)(state, steps)
         after = LSTMState(
             jnp.swapaxes(saved.hidden[size - 1 :: size], 1, 2), saved.cell[size - 1 :: size]
         )
         first = jax.tree.map(_after, state, after)
         hidden = saved.hidden
     else:
-        run = _forward_scan(choice.activations, params, batch, _hidden_alone)
+        run = _forward_scan(choice, params, batch, _hidden_alone)
 
         def forward_over_chunk(state: LSTMState, chunk: Any) -> tuple[LSTMState, Any]:
             final, (hidden, _, _) = run(state, chunk[1])
@@ -247,11 +260,11 @@ def _over_chunks(
 
 
 def _linearize(
-    activations: Activations, params: LSTMParams, batch: int
+    choice: Choice, params: LSTMParams, batch: int
 ) -> Callable[..., tuple[Float[Array, "K B H"], CellDerivatives]]:
     """A function of a chunk: the hidden state that enters every step, the diagonals [K, H, B]."""
-    run = _forward_scan(activations, params, batch, _everything)
-    kernel = _both(params)
+    run = _forward_scan(choice, params, batch, _everything)
+    kernel, activations = _both(_rounded(choice, params)), choice.activations
 
     def linearized(
         first: LSTMState, steps: tuple[Masks, Array, _Saved]
@@ -261,7 +274,8 @@ def _linearize(
             _, (hidden, cell, gates) = run(first, (masks, inputs))
         entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
         if gates is None:
-            z = jnp.concatenate([inputs, entered], axis=-1) @ kernel + params.bias  # [F1]
+            entering = jnp.concatenate([inputs, entered], axis=-1)
+            z = product_of_rows(entering, kernel) + params.bias  # [F1]
             gates = gate_values(jnp.swapaxes(z, 1, 2), activations, axis=1)  # [F2] to [F5]
         if cell is None:
             cell = _cells(masks.carried, first.cell, gates)
@@ -297,8 +311,8 @@ def _push_forward(
     """The tangents of the outputs and the final state, [T1] to [T3]."""
     masks, params, inputs, saved, firsts = residuals
     dot_params, dot_inputs, dot_initial_state = tangents
-    linearized = _linearize(choice.activations, params, inputs.shape[1])
-    kernel, dot_kernel = _both(params).T, _both(dot_params).T
+    linearized = _linearize(choice, params, inputs.shape[1])
+    kernel, dot_kernel = (_both(_rounded(choice, each)).T for each in (params, dot_params))
 
     def push_over_chunk(dot_state: LSTMState, chunk: Any) -> tuple[LSTMState, Array]:
         first, (dot_inputs, (masks, inputs, saved)) = chunk
@@ -335,8 +349,9 @@ def _pull_back(
     masks, params, inputs, saved, firsts = residuals
     d_outputs, d_final = cotangents
     few, D = inputs.shape[1] < FEW, inputs.shape[2]
-    linearized = _linearize(choice.activations, params, inputs.shape[1])
-    kernel = params.recurrent_kernel if few else _both(params)
+    linearized = _linearize(choice, params, inputs.shape[1])
+    rounded = _rounded(choice, params)
+    kernel = rounded.recurrent_kernel if few else _both(rounded)
 
     def back_over_chunk(carry: Any, chunk: Any) -> tuple[Any, Array]:
         d_state, *d_sums = carry
@@ -356,9 +371,9 @@ def _pull_back(
         each = (jnp.swapaxes(d_outputs, 1, 2), derivatives, masks)
         d_state, (d_z, d_x) = jax.lax.scan(backward_step, d_state, each, reverse=True)
         if few:
-            d_x = product_of_columns(d_z, params.input_kernel)  # [B8]
+            d_x = product_of_columns(d_z, rounded.input_kernel)  # [B8]
         entering = jnp.concatenate([inputs, keep(_rows(masks.valid), h_tm1)], axis=-1)
-        d_kernel = sum_of_columns(d_z, entering, d_sums[0])  # [B5] [B6]
+        d_kernel = sum_of_columns(d_z, entering, kernel.dtype, d_sums[0])  # [B5] [B6]
         d_bias = d_z.astype(d_sums[1].dtype).sum((0, 2))  # [B7]
         return (d_state, d_sums[0] + d_kernel, d_sums[1] + d_bias), d_x
 

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxlstm.placement import product_of_rows
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -70,8 +71,13 @@ def next_state(gates: Gates, c_tm1: Float[Array, "*B H"], activations: Activatio
 
 
 def cell_step(
-    params: LSTMParams, state: LSTMState, x_t: Float[Array, "*B D"], activations: Activations
+    params: LSTMParams,
+    state: LSTMState,
+    x_t: Float[Array, "*B D"],
+    activations: Activations,
+    precision: str | None = None,
 ) -> LSTMState:
     """One whole step, [F1] to [F7], without checks."""
-    z = x_t @ params.input_kernel + state.hidden @ params.recurrent_kernel + params.bias  # [F1]
+    U, W = (kernel.astype(precision or kernel.dtype) for kernel in params[:2])
+    z = product_of_rows(x_t, U) + product_of_rows(state.hidden, W) + params.bias  # [F1]
     return next_state(gate_values(z, activations), state.cell, activations)

@@ -3,6 +3,9 @@
 Inside ``jax.shard_map`` an array either varies over a mesh axis or is the same on every device, and
 a custom VJP must return cotangents of just the kind of its arguments. On meshes with Explicit axes
 a product that contracts a sharded batch must name the sharding of its result.
+
+The LSTM's products take their other operand in the kernel's dtype, which may be narrower, and
+accumulate in the dtype that this operand came in.
 """
 
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxlstm.types import at_least_float32
 
@@ -62,12 +65,19 @@ def product_with_transpose(
     )
 
 
+def product_of_rows(
+    rows: Float[Array, "*T N"], kernel: Float[Array, "N M"]
+) -> Float[Array, "*T M"]:
+    """``rows kernel``."""
+    contracted = ((rows.ndim - 1,), (0,))
+    return _dot(rows.astype(kernel.dtype), kernel, contracted, None, rows.dtype)
+
+
 def product(kernel: Float[Array, "M N"], columns: Float[Array, "N B"]) -> Float[Array, "M B"]:
     """``kernel columns``, its columns placed as these are."""
     sharding = jax.typeof(columns).sharding
     placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[1]))
-    dimensions = (((1,), (0,)), ((), ()))
-    return jax.lax.dot_general(kernel, columns, dimensions, out_sharding=placed)
+    return _dot(kernel, columns.astype(kernel.dtype), ((1,), (0,)), placed, columns.dtype)
 
 
 def product_of_columns(
@@ -76,21 +86,45 @@ def product_of_columns(
     """``kernel columns`` of every step, as rows."""
     sharding = jax.typeof(columns).sharding
     placed = NamedSharding(sharding.mesh, PartitionSpec(None, sharding.spec[2], None))
-    dimensions = (((1,), (1,)), ((), ()))
-    return jax.lax.dot_general(columns, kernel, dimensions, out_sharding=placed)
+    return _dot(columns.astype(kernel.dtype), kernel, ((1,), (1,)), placed, columns.dtype)
 
 
 def sum_of_columns(
-    columns: Float[Array, "T M B"], rows: Float[Array, "T B N"], like: Float[Array, "M N"]
+    columns: Float[Array, "T M B"],
+    rows: Float[Array, "T B N"],
+    dtype: DTypeLike,
+    like: Float[Array, "M N"],
 ) -> Float[Array, "M N"]:
     """The sum over all steps and sequences of ``column row'``, placed and typed as ``like`` is.
 
-    One large product that contracts time and batch together: the form of every weight gradient.
+    One large product that contracts time and batch together, its operands in ``dtype``: the form of
+    every weight gradient.
     """
-    placed = jax.typeof(like).sharding
-    dimensions = (((0, 2), (0, 1)), ((), ()))
-    summed = jax.lax.dot_general(columns, rows, dimensions, out_sharding=placed)
-    return summed.astype(like.dtype)
+    columns, rows = columns.astype(dtype), rows.astype(dtype)
+    return _dot(columns, rows, ((0, 2), (0, 1)), jax.typeof(like).sharding, like.dtype)
+
+
+def _dot(left: Array, right: Array, contracted: Any, placed: Any, dtype: Any) -> Array:
+    """The product over the contracted axes of both, accumulated in ``dtype``.
+
+    XLA for CPUs lacks some products of narrower operands: there they are widened before.
+    """
+
+    def dot(left: Array, right: Array) -> Array:
+        return jax.lax.dot_general(
+            left,
+            right,
+            dimension_numbers=(contracted, ((), ())),
+            preferred_element_type=dtype,
+            out_sharding=placed,
+        )
+
+    def dot_of_widened(left: Array, right: Array) -> Array:
+        return dot(left.astype(dtype), right.astype(dtype))
+
+    if left.dtype == dtype:
+        return dot(left, right)
+    return jax.lax.platform_dependent(left, right, cpu=dot_of_widened, default=dot)
 
 
 def rows_of(table: Float[Array, "K D"], indices: Int[Array, "*T"]) -> Float[Array, "*T D"]:

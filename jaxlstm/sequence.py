@@ -17,7 +17,13 @@ from jaxlstm.cell import cell_step
 from jaxlstm.masks import keep, valid_steps
 from jaxlstm.placement import place_along_batch, vary_together, zeros_along_batch
 from jaxlstm.types import Activations, LSTMParams, LSTMState
-from jaxlstm.validation import check_residuals, check_sequence, check_step
+from jaxlstm.validation import (
+    RESIDUALS,
+    check_choice,
+    check_precision,
+    check_sequence,
+    check_step,
+)
 
 
 def step(
@@ -26,6 +32,7 @@ def step(
     x_t: ArrayLike,
     *,
     activations: Activations = Activations(),
+    precision: str | None = None,
 ) -> LSTMState:
     """One step of the LSTM: the pure-function cell, [F1] to [F7].
 
@@ -34,6 +41,7 @@ def step(
         state: hidden and cell [B, H] ([H] unbatched).
         x_t: the input [B, D] ([D] unbatched).
         activations: of the candidate and the cell.
+        precision: as in ``lstm``.
 
     Returns:
         The next state; its ``hidden`` is the output.
@@ -48,8 +56,9 @@ def step(
     (5,)
     """
     check_step(params, state, x_t, activations)
+    check_precision(precision, params)
     params, state, x = jax.tree.map(jnp.asarray, (params, state, x_t))
-    return cell_step(params, state, x, activations)
+    return cell_step(params, state, x, activations, precision)
 
 
 def lstm(
@@ -61,6 +70,7 @@ def lstm(
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
     residuals: str = "gates",
+    precision: str | None = None,
 ) -> tuple[Array, LSTMState]:
     """The LSTM over a sequence, with derivatives by hand: [B1] to [B8] back, [T1] to [T3] forward.
 
@@ -78,6 +88,10 @@ def lstm(
             fastest: each step's state and gates, 6 numbers a unit; "states": 2;
             "outputs": 1, the outputs themselves; "chunks": the states of about sqrt(T) steps, and
             the forward pass is run again.
+        precision: "bfloat16" or "float16": what both operands of every product are rounded to,
+            forward and backward, for parameters in float32. What products add up, the gates, the
+            cell state and all results stay in float32. In "float16" a cotangent below 6e-8 is
+            lost: scale the loss up, and the gradient down.
 
     Returns:
         outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
@@ -98,8 +112,9 @@ def lstm(
     (True, True)
     """
     check_sequence(params, inputs, initial_state, lengths, resets, activations)
-    check_residuals(residuals)
-    choice = Choice(activations, residuals)
+    check_choice("residuals", residuals, RESIDUALS)
+    check_precision(precision, params)
+    choice = Choice(activations, residuals, precision)
     return _at_the_edge(_by_hand, choice, params, inputs, initial_state, lengths, resets)
 
 
@@ -111,13 +126,17 @@ def lstm_autodiff(
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     activations: Activations = Activations(),
+    precision: str | None = None,
 ) -> tuple[Array, LSTMState]:
     """The same function as ``lstm``, a plain scan of ``step`` left to JAX's autodiff: the oracle.
 
     Arguments, results and errors are those of ``lstm``.
     """
     check_sequence(params, inputs, initial_state, lengths, resets, activations)
-    return _at_the_edge(_plain_scan, activations, params, inputs, initial_state, lengths, resets)
+    check_precision(precision, params)
+    return _at_the_edge(
+        _plain_scan, (activations, precision), params, inputs, initial_state, lengths, resets
+    )
 
 
 _Scan = Callable[[Any, Masks, LSTMParams, Array, LSTMState], Any]
@@ -173,7 +192,7 @@ def _masks(time: int, lengths: Array | None, resets: Array | None) -> Masks:
 
 
 def _plain_scan(
-    activations: Activations,
+    static: tuple[Activations, str | None],
     masks: Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
@@ -182,7 +201,7 @@ def _plain_scan(
     def forward_step(state: LSTMState, step_t: tuple[Array, Masks]) -> tuple[LSTMState, Array]:
         x_t, (valid, carried) = step_t
         entered = keep(carried, state)
-        state = keep(valid, cell_step(params, entered, x_t, activations), state)
+        state = keep(valid, cell_step(params, entered, x_t, *static), state)
         return state, state.hidden
 
     final, hidden = jax.lax.scan(forward_step, initial_state, (inputs, masks))

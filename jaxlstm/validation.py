@@ -27,6 +27,8 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 RESIDUALS = ("gates", "states", "outputs", "chunks")
 """What ``lstm`` may save for its derivatives, the fastest first, the leanest last."""
+PRECISIONS = ("bfloat16", "float16")
+"""What the operands of ``lstm``'s products may be rounded to."""
 
 
 def check_size(name: str, size: Any) -> None:
@@ -101,10 +103,7 @@ def check_activations(activations: Any) -> None:
     """Requires an Activations of known names."""
     check_type("activations", activations, Activations)
     for role in ("candidate", "cell"):
-        name = getattr(activations, role)
-        if name not in ACTIVATION_NAMES:
-            expected = ", ".join(map(repr, ACTIVATION_NAMES))
-            raise ValueError(f"activations.{role}: expected one of {expected}, got {name!r}.")
+        check_choice(f"activations.{role}", getattr(activations, role), ACTIVATION_NAMES)
 
 
 def check_params(params: Any, name: str = "params") -> tuple[int, int]:
@@ -170,10 +169,19 @@ def check_sequence(
     _check_lengths_and_resets(lengths, resets, inputs)
 
 
-def check_residuals(residuals: Any) -> None:
-    """Requires the name of one way to save residuals."""
-    if residuals not in RESIDUALS:
-        raise ValueError(f"residuals: expected one of {', '.join(RESIDUALS)}, got {residuals!r}.")
+def check_choice(name: str, choice: Any, known: Sequence[str]) -> None:
+    """Requires one of the known names."""
+    if choice not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, known))}, got {choice!r}.")
+
+
+def check_precision(precision: Any, params: LSTMParams) -> None:
+    """Requires None or the name of a half precision, which is for parameters of a wider one."""
+    if precision is None:
+        return
+    check_choice("precision", precision, PRECISIONS)
+    if params.bias.dtype in PRECISIONS:
+        raise ValueError(f"precision: expected float32 parameters, got {params.bias.dtype}.")
 
 
 def check_bidirectional(

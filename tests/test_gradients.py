@@ -127,7 +127,7 @@ def test_the_less_is_saved_the_less_memory_it_takes():
 
 def test_residuals_are_named():
     problem = draw(17, *SMALL, jnp.float64)
-    with pytest.raises(ValueError, match=r"^residuals: expected one of gates, .*, got 'all'\.$"):
+    with pytest.raises(ValueError, match=r"^residuals: expected one of 'gates', .*, got 'all'\.$"):
         run(partial(lstm, residuals="all"), problem)
 
 

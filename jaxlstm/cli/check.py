@@ -47,11 +47,13 @@ from jaxlstm.lstm_check import (
     Problem,
     check_lstm,
     draw_problem,
+    gradient_errors,
     lstm_agreement,
+    precise_enough,
 )
 from jaxlstm.sequence import lstm
 from jaxlstm.types import Activations
-from jaxlstm.validation import ACTIVATION_NAMES, DTYPES, RESIDUALS
+from jaxlstm.validation import ACTIVATION_NAMES, DTYPES, PRECISIONS, RESIDUALS
 
 DESCRIPTION = """Compare the LSTM's hand-written gradient with JAX's autodiff, with central
 differences and with the adjoint identity: every argument, every gate, every time step, in units of
@@ -79,6 +81,7 @@ OTHER_STAGES = (
 )
 EXCUSED = ("MemoryError", "ArithmeticError")
 """What a derivation may raise: it is too large, or its own error leaves nothing to tell."""
+DISAGREE = "the derivations do not agree"
 VOTED_ON = 2
 """Sequences on which all derivations vote: RTRL's sensitivities take memory for each."""
 
@@ -120,6 +123,12 @@ def add_parser(commands: Any) -> None:
         "--residuals", choices=RESIDUALS, help="check lstm with this saved (default gates)"
     )
     parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="check lstm in float32 with its products in this, and show what that does to the "
+        "gradient",
+    )
+    parser.add_argument(
         "--no-masks",
         dest="masks",
         action="store_false",
@@ -150,16 +159,24 @@ def run(options: argparse.Namespace) -> int:
         costs = {} if report.mismatches else _costs(problem, dtype, name)
         progress("derivations")
         agreement = None if report.mismatches else _agreement(config, candidate, name)
-    passed = report.passed and (agreement is None or _agreed(agreement, name))
+    errors = gradient_errors(config) if config.precision and report.passed else {}
+    passed = (
+        report.passed
+        and (agreement is None or _agreed(agreement, name))
+        and (not errors or precise_enough(errors, config))
+    )
     if plot:
         plot(report)
     if options.json:
         found = _as_json(report, agreement, costs, dtype, config, source)
-        write_json(options.json, found | {"passed": passed})
+        write_json(options.json, found | {"precision": errors, "passed": passed})
     console.print(f"[bold]{escape(title)}[/bold]: {_sizes(config, source)}", justify="center")
+    if errors:
+        console.print(_precision_table(errors, config.precision))
     _print(console, report, agreement, costs, dtype)
     if report.passed and not passed:
-        console.print("[red]FAILED: the derivations do not agree.[/red]")
+        why = "the gradient is off by more than its products' rounding" if errors else DISAGREE
+        console.print(f"[red]FAILED: {why}.[/red]")
     return 0 if passed else 1
 
 
@@ -196,12 +213,21 @@ def _config(options: argparse.Namespace) -> CheckConfig:
         batch=options.batch,
         features=options.features,
         hidden=options.hidden,
-        dtypes=tuple(dict.fromkeys(options.dtype or CheckConfig.dtypes)),
+        dtypes=_dtypes(options),
         activations=Activations(options.candidate_activation, options.cell_activation),
         seed=options.seed,
         text=text_named(options) if text_source(options) else None,
         masks=options.masks,
+        precision=options.precision,
     )
+
+
+def _dtypes(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.precision is None:
+        return tuple(dict.fromkeys(options.dtype or CheckConfig.dtypes))
+    if options.dtype not in (None, ["float32"]):
+        raise BadInputError("--precision: expected --dtype float32 or none, got another.")
+    return ("float32",)
 
 
 @contextlib.contextmanager
@@ -238,16 +264,23 @@ def _costs(problem: Problem, dtype: str, name: str) -> dict[str, Cost]:
 
 def _candidate(options: argparse.Namespace) -> Any:
     """The function to be checked; None stands for ``lstm`` as it is."""
-    if options.residuals and options.candidate:
-        raise BadInputError("--residuals: expected without --candidate, which saves what it will.")
-    if options.residuals:
-        return partial(lstm, residuals=options.residuals)
+    of_lstm = {"residuals": options.residuals, "precision": options.precision}
+    given = {name: choice for name, choice in of_lstm.items() if choice}
+    if given and options.candidate:
+        raise BadInputError(
+            f"--{next(iter(given))}: expected without --candidate, for it is lstm's."
+        )
+    if given:
+        return partial(lstm, **given)
     return options.candidate and function_named(options.candidate)
 
 
 def _agreement(config: CheckConfig, candidate: Any, name: str) -> Agreement | None:
-    """The vote of all derivations, on two sequences at most; of a text there is none."""
-    if config.text is not None:
+    """The vote of all derivations, on two sequences at most.
+
+    None of a text, nor in half precision, which only two of them have.
+    """
+    if config.text is not None or config.precision:
         return None
     few = dataclasses.replace(config, batch=min(config.batch, VOTED_ON))
     return lstm_agreement(draw_problem(few, candidate), few, candidate=name)
@@ -272,6 +305,16 @@ def _agreement_table(agreement: Agreement) -> Table:
         zip(agreement.names, agreement.ratios, strict=True), start=1
     ):
         table.add_row(f"{number} {escape(name)}", *(f"{ratio:.2g}" for ratio in row))
+    return table
+
+
+def _precision_table(errors: dict[str, dict[str, float]], precision: str | None) -> Table:
+    title = f"The gradient's relative error against float64, products in {precision}"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for heading in ("", *errors):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for argument in next(iter(errors.values())):
+        table.add_row(argument, *(f"{of[argument]:.1e}" for of in errors.values()))
     return table
 
 

@@ -4,6 +4,7 @@ from jaxlstm.lstm_check.agreement import lstm_agreement
 from jaxlstm.lstm_check.backward_step import check_lstm_backward_step
 from jaxlstm.lstm_check.catalogue import lstm_catalogue
 from jaxlstm.lstm_check.check import AUTODIFF, HAND_WRITTEN, check_lstm
+from jaxlstm.lstm_check.precision import gradient_errors, precise_enough
 from jaxlstm.lstm_check.problem import CheckConfig, Problem, draw_problem, gate_blocks
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "check_lstm_backward_step",
     "draw_problem",
     "gate_blocks",
+    "gradient_errors",
     "lstm_agreement",
     "lstm_catalogue",
+    "precise_enough",
 ]

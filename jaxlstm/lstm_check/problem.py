@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from jaxlstm.types import GATES, Activations, LSTMParams, LSTMState, ReadoutPara
 class CheckConfig:
     """What to check: sizes T, B, D, H, dtypes by name, activations, the seed, a text or None.
 
-    Without ``masks`` the LSTM is called without ``lengths`` and ``resets``.
+    Without ``masks`` the LSTM is called without ``lengths`` and ``resets``. ``precision`` is what
+    its products are rounded to, as ``lstm`` takes it.
     """
 
     time: int = 50
@@ -31,6 +32,7 @@ class CheckConfig:
     seed: int = 0
     text: Text | None = None
     masks: bool = True
+    precision: str | None = None
 
 
 class Problem(NamedTuple):
@@ -75,11 +77,15 @@ def draw_problem(config: CheckConfig, lstm: Any = None) -> Problem:
     Raises:
         ValueError: a text that cannot be used, a function that does not take ``lstm``'s arguments.
     """
-    lstm = lstm or sequence.lstm
+    lstm = lstm or _in_precision(sequence.lstm, config)
     _check_signature(lstm, config)
     if config.text is None:
         return _random_problem(config, lstm)
     return _text_problem(config, lstm, config.text)
+
+
+def _in_precision(lstm: Any, config: CheckConfig) -> Any:
+    return partial(lstm, precision=config.precision) if config.precision else lstm
 
 
 def gate_blocks(hidden_size: int) -> dict[str, Any]:
@@ -148,7 +154,9 @@ def _random_problem(config: CheckConfig, lstm: Any) -> Problem:
     )
     return Problem(
         candidate=with_all_arguments(lstm, config.activations),
-        reference=with_all_arguments(sequence.lstm_autodiff, config.activations),
+        reference=with_all_arguments(
+            _in_precision(sequence.lstm_autodiff, config), config.activations
+        ),
         args=args,
         cotangents=Outputs(rng.standard_normal((T, B, H)), _random_state(rng, (B, H))),
         blocks=params_blocks("params", H),
@@ -177,7 +185,7 @@ def _text_problem(config: CheckConfig, lstm: Any, text: Text) -> Problem:
     hand = (readout.embed, lstm, readout.logits, readout.cross_entropy)
     autodiff = (
         readout.embed_autodiff,
-        sequence.lstm_autodiff,
+        _in_precision(sequence.lstm_autodiff, config),
         readout.logits_autodiff,
         readout.cross_entropy_autodiff,
     )
