@@ -72,7 +72,7 @@ from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
 FEW = 64
 """Sequences: a smaller batch has its inputs' products outside of the loop."""
-COLUMNS = 512
+COLUMNS = 256
 """Steps times sequences of a chunk: enough for products at full speed, few enough for the cache."""
 
 
@@ -113,7 +113,7 @@ def chunk_size(time: int, batch: int, residuals: str) -> int:
     """How many steps a chunk has: about ``COLUMNS`` / B, or sqrt(T), dividing T if it can.
 
     >>> chunk_size(100, 64, "gates"), chunk_size(97, 64, "gates"), chunk_size(100, 64, "chunks")
-    (5, 8, 10)
+    (4, 4, 10)
     """
     wanted = round(time**0.5) if residuals == "chunks" else -(-COLUMNS // max(batch, 1))
     wanted = max(1, min(wanted, time))

@@ -15,7 +15,7 @@ from jaxlstm.gradient_check import relative_error
 SIGNATURES = ((0, 2, 3, 4), (1, 1, 1, 1), (7, 3, 2, 5), (41, 64, 4, 3), (300, 3, 2, 4))
 """The few (T, B, D, H) that drawn tests take, so that they share compilations.
 
-The last two go through time in chunks, of 8 steps and a rest, and of 150.
+The last two go through time in chunks, of 4 steps and a rest, and of 75.
 """
 
 NAMES = ("tanh", "sigmoid", "identity")
