@@ -1,6 +1,6 @@
 """Eight host devices, strict dtype promotion, and shapes and dtypes checked in every call.
 
-Nearly all of the suite's time is XLA's, compiling what runs once: it is told to try less, in the
+Much of the suite's time is XLA's, compiling what runs once: it is told to try less, in the
 notebooks and the command line's own processes too. ``compiled_as_for_users`` takes that back.
 """
 
@@ -11,7 +11,7 @@ import sys
 import pytest
 
 DEVICES = "--xla_force_host_platform_device_count=8"
-QUICK = "--xla_cpu_use_fusion_emitters=false"
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def is_known(flags: str) -> bool:
@@ -32,6 +32,11 @@ jaxtyping.install_import_hook("jaxlstm", "beartype.beartype")
 import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_modifyitems(items):
+    """The notebooks first: one that began last would keep one worker busy and the other idle."""
+    items.sort(key=lambda item: "test_notebook_runs" not in item.name)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -44,6 +44,10 @@ class Candidate(NamedTuple):
         """The gradient under all cotangents, in float64."""
         return self.derive_one(values_and_reverse, point, point.cotangents)[len(point.outputs) :]
 
+    def gradients(self, point: Point, sets: Any) -> list[ndarray]:
+        """The gradient under each set of cotangents [sets, ...], by what ``gradient`` compiles."""
+        return self.derive(values_and_reverse, point, sets)[len(point.outputs) :]
+
     def twice(self, criterion: str, point: Point, seed: int) -> Iterator[tuple[ndarray, ndarray]]:
         """The gradient's leaves [1, ...] in two ways that should not differ."""
         one = self.gradient(point)

@@ -121,7 +121,7 @@ def explain(
     evidence = _gather(tested, point, blocks, axes, dtype)
     judge = partial(_fits, catalogue, evidence, blocks, axes)
     everything = range(len(evidence.sets[0]))
-    worst = int(np.argmax(_dots(evidence.error, evidence.error, evidence.weights)))
+    worst = int(np.argmax(_norms(_weighted(evidence.error, evidence))))
     best = judge([(h, START[h.kind]) for h in catalogue.hypotheses], range(worst, worst + 1))
     best = sorted(best, key=lambda fit: fit.alike, reverse=True)[:LONG_LIST]
     best = sorted(judge(_next(best), everything), key=lambda fit: fit.promise, reverse=True)
@@ -199,7 +199,7 @@ def _gather(tested: Candidate, point: Point, blocks: Blocks, axes: Axes, dtype: 
     at = point.rounded(dtype)
     in_dtype = [np.asarray(leaf).astype(dtype) for leaf in sets]
     with jax.enable_x64(jnp.dtype(dtype) == np.float64):
-        found = tested.derive(reverse, at, in_dtype)
+        found = tested.gradients(at, in_dtype)
     with jax.enable_x64(True):
         trusted = trust(reverse, point.call, at.floats, at.others, in_dtype, dtype, seed=0)
     wide = np.float64 if dtype == np.float64 else np.float32
@@ -251,9 +251,10 @@ def _fits(
     """Each hypothesis at its amount, held against some sets of the evidence."""
     point = evidence.point
     evidence = evidence.of(sets)
+    error = _weighted(evidence.error, evidence)
     wrong = _part_norms(evidence.error, point, blocks, axes) > evidence.limits
     return [
-        _fit(pair, effect, evidence, wrong, _part_norms(effect, point, blocks, axes))
+        _fit(pair, effect, evidence, error, wrong, _part_norms(effect, point, blocks, axes))
         for pair, effect in zip(tried, _effects(catalogue, evidence, tried), strict=True)
     ]
 
@@ -262,15 +263,15 @@ def _fit(
     tried: tuple[Hypothesis, float],
     effect: list[ndarray],
     evidence: Evidence,
+    error: ndarray,
     wrong: ndarray,
     reached: ndarray,
 ) -> Fit:
     hypothesis, amount = tried
-    both = _dots(effect, evidence.error, evidence.weights).sum()
-    own = _dots(effect, effect, evidence.weights).sum()
-    total = _dots(evidence.error, evidence.error, evidence.weights).sum()
-    rest = [e - d for e, d in zip(evidence.error, effect, strict=True)]
-    left = _dots(rest, rest, evidence.weights).sum() / total
+    change = _weighted(effect, evidence)
+    both, own, total = np.vdot(change, error), np.vdot(change, change), np.vdot(error, error)
+    left = np.vdot(error - change, error - change) / total
+    rest = (e - d for e, d in zip(evidence.error, effect, strict=True))
     useful = own > 0 and np.isfinite(own)
     next_amount = amount * both / own if useful else amount
     rounded = all(
@@ -291,10 +292,10 @@ def _overlap(one: ndarray, other: ndarray) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-def _dots(left: list[ndarray], right: list[ndarray], weights: list[ndarray]) -> ndarray:
-    """The weighted inner product over all leaves, for each set."""
-    triples = zip(left, right, weights, strict=True)
-    return np.sum([w**2 * np.einsum("sn,sn->s", _rows(a), _rows(b)) for a, b, w in triples], 0)
+def _weighted(leaves: list[ndarray], evidence: Evidence) -> ndarray:
+    """All leaves in one row for each set, with the weights that make them count alike."""
+    pairs = zip(leaves, evidence.weights, strict=True)
+    return np.concatenate([w[:, None] * _rows(leaf) for leaf, w in pairs], axis=1)
 
 
 def _rows(leaf: ndarray) -> ndarray:
@@ -326,11 +327,12 @@ def _effects(
     catalogue: Catalogue, evidence: Evidence, tried: Sequence[tuple[Hypothesis, float]]
 ) -> Iterator[list[ndarray]]:
     """What each changes in the gradient [sets, ...]."""
-    number = len(evidence.sets[0])
+    point, number = evidence.point, len(evidence.sets[0])
+    shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
     runs = [(h, amount, s) for h, amount in tried for s in range(number)]
     found: list[list[ndarray]] = []
     for start in range(0, len(runs), CHUNK):
-        found += _changed_gradients(catalogue, evidence, runs[start : start + CHUNK])
+        found += _changed_gradients(catalogue, evidence, shapes, runs[start : start + CHUNK])
         while len(found) >= number:
             columns = zip(*found[:number], strict=True)
             del found[:number]
@@ -339,7 +341,7 @@ def _effects(
 
 
 def _changed_gradients(
-    catalogue: Catalogue, evidence: Evidence, runs: list[tuple[Hypothesis, float, int]]
+    catalogue: Catalogue, evidence: Evidence, shapes: Any, runs: list[tuple[Hypothesis, float, int]]
 ) -> list[list[ndarray]]:
     """The gradient of each hypothesis at an amount under one set; always CHUNK are computed."""
     point = evidence.point
@@ -349,7 +351,6 @@ def _changed_gradients(
     amounts = jax.tree.map(lambda *leaves: np.stack(leaves).astype(dtype), *changes)
     cotangents = [leaf[[s for _, _, s in padded]] for leaf in evidence.sets]
     with jax.enable_x64(dtype == np.float64):
-        shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
         args = point.call.treedef.unflatten(_merged(point))
         found = _gradients(catalogue.gradient, amounts, args, _like_outputs(shapes, cotangents))
     leaves = [np.asarray(leaf, np.float64) for leaf in found]

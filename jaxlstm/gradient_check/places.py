@@ -45,7 +45,7 @@ def _of_axis(
     at = point.rounded(dtype)
     sets = _alone(at, n, number, indices)
     with jax.enable_x64(jnp.dtype(dtype) == np.float64):
-        found = tested.derive(reverse, at, sets)
+        found = tested.gradients(at, sets)
     with jax.enable_x64(True):
         trusted = trust(reverse, point.call, at.floats, at.others, sets, dtype, seed=0)
     for k, argument in enumerate(point.arguments):
