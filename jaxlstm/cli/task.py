@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxlstm.cli.arguments import (
+    Parser,
     add_json,
     finite_or_none,
     not_negative,
@@ -77,7 +78,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("task", choices=TASKS, metavar="NAME", help=f"one of {', '.join(TASKS)}")
     parser.add_argument(
-        "--time-lag", type=positive, metavar="T", help="(default: 6 for reber, 20 for copy, or 100)"
+        "--time-lag",
+        type=positive,
+        metavar="T",
+        help="(default: 6 for reber, 10 for copy, else 100)",
     )
     parser.add_argument(
         "--trials", type=positive, default=3, metavar="N", help="seeds of each row (default 3)"
@@ -129,9 +133,16 @@ def run(options: argparse.Namespace) -> int:
     return 0 if result["methods"][0]["met"] == options.trials else 1
 
 
+def learn_reber() -> int:
+    """Runs ``jaxlstm task reber``, with no option."""
+    parser = Parser(prog="jaxlstm")
+    add_parser(parser.add_subparsers())
+    return run(parser.parse_args(["task", "reber"]))
+
+
 def _config(task: Task, options: argparse.Namespace) -> TaskConfig:
     given = {name: getattr(options, name) for name in SIZES if getattr(options, name) is not None}
-    window = options.window or task.time_lag // 3
+    window = options.window or max(task.time_lag // 3, 1)
     return task_config(task, gradient=options.gradient, window=window, **given)
 
 

@@ -42,7 +42,7 @@ def _draw(time_lag: int, key: Array, batch: int) -> Batch:
     lengths = jax.random.randint(of_length, (batch,), time_lag, longest + 1)
     first = jax.random.randint(of_first, (batch,), 0, 10)
     second = jax.random.randint(of_second, (batch,), 0, time_lag // 2 - 1)
-    second += second >= first  # of those that are left
+    second += (second >= first).astype(int)  # of those that are left
     steps = jnp.arange(longest)[:, None]
     marked = jnp.where((steps == first) | (steps == second), 1.0, 0.0)
     markers = jnp.where((steps == 0) | (steps == lengths - 1), -1.0, marked)

@@ -28,7 +28,7 @@ COPIED, LETTERS = 10, 8
 BLANK, SIGNAL = LETTERS, LETTERS + 1
 
 
-def copy_memory(time_lag: int = 50) -> Task:
+def copy_memory(time_lag: int = 10) -> Task:
     """Copy memory.
 
     Args:
@@ -39,9 +39,9 @@ def copy_memory(time_lag: int = 50) -> Task:
     """
     check_lag(time_lag, 1)
     criterion = Criterion(
-        "the right symbol is the likeliest at every step of all of 500 sequences, and the mean "
+        "the right symbol is the likeliest at every step of all of 100 sequences, and the mean "
         "cross-entropy is below a tenth of chance",
-        *(500, 0.0, chance(time_lag) / 10),
+        *(100, 0.0, chance(time_lag) / 10),
     )
     draw = partial(_draw, time_lag)
     sizes = (time_lag, LETTERS + 2, LETTERS + 1)

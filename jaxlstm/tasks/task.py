@@ -88,8 +88,8 @@ def sequences(task: Task, *, batch: int, seed: int) -> Iterator[Batch]:
     ((110, 3, 2), (3,), True)
     """
     check_size("batch", batch)
-    key = jax.random.key(seed)
-    return (task.draw(jax.random.fold_in(key, step), batch) for step in count())
+    draw, key = jax.jit(task.draw, static_argnums=1), jax.random.key(seed)
+    return (draw(jax.random.fold_in(key, step), batch) for step in count())
 
 
 def check_lag(time_lag: int, least: int) -> None:
@@ -109,7 +109,7 @@ def mean_cross_entropy(
 ) -> Float[Array, " B"]:
     """Of the symbol at each step before the length, in nats."""
     losses = jnp.where(before(lengths, len(outputs)), cross_entropy(outputs, symbols), 0)
-    return losses.sum(0) / lengths
+    return losses.sum(0) / lengths.astype(losses.dtype)
 
 
 def largest_distance(

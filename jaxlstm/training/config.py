@@ -9,6 +9,8 @@ from jaxlstm.validation import check_size
 GRADIENTS = ("hand", "autodiff")
 SCHEDULES = ("cosine", "constant")
 ESTIMATES = ("bptt", "truncated", "exact", "snap1", "cell")
+BLOCK = 25
+"""Steps on a task between two reports, and at least between two tests of its criterion."""
 TRAINED_IN = ("float64", "float32", "bfloat16")
 
 
@@ -123,6 +125,11 @@ class TaskConfig:
             check_size(name, getattr(self, name))
         for name in ("learning_rate", "readout_rate", "clip"):
             _check_range(name, getattr(self, name))
+        if self.budget < BLOCK * self.batch:
+            raise ValueError(
+                f"budget: expected at least {BLOCK * self.batch} sequences, {BLOCK} batches of "
+                f"{self.batch}, got {self.budget}."
+            )
 
 
 def _check_whole(name: str, value: Any) -> None:

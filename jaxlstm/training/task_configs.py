@@ -7,14 +7,14 @@ from jaxlstm.tasks.task import Task
 from jaxlstm.training.config import TaskConfig
 
 CONFIGS = {
-    "reber": TaskConfig(hidden=8, batch=8, budget=9_000, closed=False),
+    "reber": TaskConfig(hidden=8, batch=8, budget=9_000, readout_rate=3e-2, closed=False),
     "noise-free": TaskConfig(
         hidden=8, batch=4, budget=5_000, learning_rate=1e-3, readout_rate=1e-1
     ),
-    "adding": TaskConfig(hidden=16, batch=32, budget=50_000),
-    "temporal-order": TaskConfig(hidden=16, batch=16, budget=20_000),
+    "adding": TaskConfig(hidden=16, batch=32, budget=40_000),
+    "temporal-order": TaskConfig(hidden=16, batch=16, budget=10_000),
     "temporal-order-3": TaskConfig(hidden=16, batch=16, budget=100_000),
-    "copy": TaskConfig(hidden=64, batch=16, budget=200_000),
+    "copy": TaskConfig(hidden=64, batch=16, budget=200_000, readout_rate=3e-2, closed=False),
 }
 """By the task's name; the time scale is that of the task's lag."""
 

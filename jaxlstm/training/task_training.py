@@ -22,11 +22,8 @@ from jaxlstm.rnn import RNNParams, init_rnn, rnn
 from jaxlstm.rtrl import online_gradients, truncated_gradients
 from jaxlstm.sequence import lstm
 from jaxlstm.tasks.task import Batch, Task
-from jaxlstm.training.config import TaskConfig
+from jaxlstm.training.config import BLOCK, TaskConfig
 from jaxlstm.types import LSTMParams, ReadoutParams
-
-BLOCK = 25
-"""Optimizer steps between two reports, and at least between two tests of the criterion."""
 
 
 class TaskParams(NamedTuple):
