@@ -210,8 +210,9 @@ def _method_as_json(method: Method, seeds: range, trials: list[list[TaskReport]]
 
 def _curves(reports: list[TaskReport]) -> dict[str, list[Any]]:
     return {
-        name: [finite_or_none(getattr(report, name)) for report in reports]
-        for name in ("sequences", "loss", "right")
+        "sequences": [report.sequences for report in reports],
+        "loss": [finite_or_none(report.loss) for report in reports],
+        "right": [report.right for report in reports],
     }
 
 

@@ -143,7 +143,7 @@ def _train(
         batch = task.draw(jax.random.fold_in(state.key, state.step), config.batch)
 
         def mean_loss(params: TaskParams) -> tuple[Array, Array]:
-            outputs = _outputs(config, params, batch)
+            outputs = task_outputs(config, params, batch)
             return task.loss(outputs, batch).mean(), task.error(outputs, batch)
 
         (loss, errors), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
@@ -162,11 +162,12 @@ def _meets(task: Task, config: TaskConfig, state: TaskState) -> Bool[Array, ""]:
     """Whether the criterion holds on sequences that no step trains on."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
     batch = task.draw(key, task.criterion.sequences)
-    outputs = _outputs(config, state.params, batch)
+    outputs = task_outputs(config, state.params, batch)
     return task.criterion.is_met(task.error(outputs, batch), task.loss(outputs, batch))
 
 
-def _outputs(config: TaskConfig, params: TaskParams, batch: Batch) -> Float[Array, "T B K"]:
+def task_outputs(config: TaskConfig, params: TaskParams, batch: Batch) -> Float[Array, "T B K"]:
+    """What the network makes of a batch, with the gradient that ``config`` names."""
     hidden: Any
     if isinstance(params.cell, RNNParams):
         hidden = rnn(params.cell, batch.inputs)
