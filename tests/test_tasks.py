@@ -58,7 +58,7 @@ def test_reber_strings_are_those_of_the_grammar(lag):
 
 
 def test_adding_asks_for_the_sum_of_the_marked_numbers():
-    inputs, targets, lengths = draw(adding(40), 400)
+    inputs, targets, lengths = draw(adding(40), 2000)
     assert (lengths.min(), lengths.max()) == (40, 44)
     places = []
     for numbers, markers, target, length in zip(*inputs.T, targets, lengths, strict=True):
@@ -69,6 +69,7 @@ def test_adding_asks_for_the_sum_of_the_marked_numbers():
         places.append([0] * (2 - len(marked)) + list(marked))
     places = np.array(places)
     assert (places[:, 0] < 10).all()
+    assert (places[:, 0] == 0).mean() == pytest.approx(0.1 + 0.9 / 19, abs=0.02)
     assert places.max() == 19  # T/2 - 1 are left beside the first
     assert (np.diff(places[places[:, 0] > 0]) > 0).all()
     assert np.abs(inputs[..., 0]).max() <= 1
