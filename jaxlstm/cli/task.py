@@ -224,9 +224,10 @@ def _quartiles(needed: list[int]) -> list[float] | None:
 
 
 def _table(task: Task, config: TaskConfig, methods: list[dict[str, Any]]) -> Table:
+    published = f"{task.published:,}" if task.published else ""
     table = Table(
         title=f"{task.name}, T = {task.time_lag}: training sequences to the criterion",
-        caption=f"Criterion: {task.criterion.in_words}. {_differs(config)}",
+        caption=f"Criterion: {task.criterion.in_words}. {_differs(config) if published else ''}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -234,10 +235,11 @@ def _table(task: Task, config: TaskConfig, methods: list[dict[str, Any]]) -> Tab
     for heading in ("met", "median", "quartiles", "budget", "1997"):
         table.add_column(heading, justify="right")
     for n, method in enumerate(methods):
-        published = f"{task.published:,}" if task.published and n == 0 else ""
         met = f"{method['met']} of {len(method['trials'])}"
         budget = f"{method['config']['budget']:,}"
-        table.add_row(method["name"], met, *_spread(method["quartiles"]), budget, published)
+        table.add_row(
+            method["name"], met, *_spread(method["quartiles"]), budget, "" if n else published
+        )
     return table
 
 
