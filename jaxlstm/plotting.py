@@ -107,6 +107,45 @@ def plot_training(records: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def plot_task(result: Mapping[str, Any]) -> Figure:
+    """Learning curves of every trial: the loss, and the share of sequences that were right.
+
+    A dot stands where the criterion was met, a dashed line at the number of 1997.
+
+    Args:
+        result: what ``jaxlstm task --json`` writes.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    losses, shares = figure.subplots(2, 1, sharex=True)
+    for method, colour in zip(result["methods"], COLOURS, strict=False):
+        for n, trial in enumerate(method["trials"]):
+            _draw_trial(losses, shares, trial, colour, None if n else method["name"])
+    if result["published"]:
+        for axes in (losses, shares):
+            axes.axvline(result["published"], color="0.4", linestyle="--")
+    losses.set(yscale="log", ylabel="training loss")
+    losses.set_title(f"{result['task']}, T = {result['time_lag']}", fontsize=10)
+    shares.set(xlabel="training sequences", ylabel="share right", ylim=(-0.03, 1.03))
+    losses.legend(**LEGEND)
+    return figure
+
+
+def _draw_trial(
+    losses: Axes, shares: Axes, trial: Mapping[str, Any], colour: str, name: str | None
+) -> None:
+    seen = trial["sequences"]
+    for axes, values, label in ((losses, trial["loss"], name), (shares, trial["right"], None)):
+        values = np.array(values, float)  # None becomes NaN, which is not drawn
+        axes.plot(seen, values, color=colour, alpha=0.6, linewidth=1, label=label)
+        if trial["met"]:
+            axes.plot(seen[-1], values[-1], "o", color=colour, markersize=4)
+
+
+def save_task(result: Mapping[str, Any], destination: str) -> None:
+    """Writes ``plot_task`` to a file, in the format that its name ends in."""
+    plot_task(result).savefig(destination, dpi=DPI)
+
+
 def _nats_to_bits(nats: ArrayLike) -> ArrayLike:
     return np.asarray(nats) / np.log(2)
 

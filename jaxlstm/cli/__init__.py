@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxlstm import __version__
-from jaxlstm.cli import bench, check, evaluate, flow, rtrl, sample, sources, train
+from jaxlstm.cli import bench, check, evaluate, flow, rtrl, sample, sources, task, train
 from jaxlstm.cli.arguments import BadInputError, Parser
 
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_parser(commands)
     sources.add_parser(commands)
     train.add_parser(commands)
+    task.add_parser(commands)
     sample.add_parser(commands)
     evaluate.add_parser(commands)
     options = parser.parse_args(argv)

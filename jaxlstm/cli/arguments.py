@@ -107,6 +107,11 @@ def write_json(destination: str, result: Any) -> None:
             Path(destination).write_text(text, encoding="utf-8")
 
 
+def finite_or_none(number: float | None) -> float | None:
+    """None in place of what JSON has no number for."""
+    return number if number is not None and math.isfinite(number) else None
+
+
 @contextlib.contextmanager
 def writing(option: str, destination: str) -> Iterator[None]:
     """Around what writes the file of an option: a full disk is told in a sentence."""

@@ -32,6 +32,7 @@ from jaxlstm.cli.arguments import (
     add_json,
     at_least_two,
     check_fits,
+    finite_or_none,
     not_negative,
     positive,
     positive_real,
@@ -130,7 +131,7 @@ def _measured(
     console.print(_cost_table("dh_t/dA for every parameter A and step t", every))
     result = {
         "estimates": {name: _estimate_as_json(one) for name, one in estimates.items()},
-        "exact": {"rounding_ratio": _finite(exact.ratio), "passed": exact.verdict},
+        "exact": {"rounding_ratio": finite_or_none(exact.ratio), "passed": exact.verdict},
         "last_step": _costs_as_json(last),
         "steps_over_products": _steps_over_products(last),
         "every_step": _costs_as_json(every),
@@ -154,7 +155,7 @@ def _streamed(
     finite = math.isfinite(largest)
     exploded = f"The sensitivities [red]exploded[/red] within {done:,} steps."
     console.print(f"{done:,} steps: largest |dh/dA| {largest:.3g}." if finite else exploded)
-    return finite, {"steps": done, "largest": _finite(largest)}
+    return finite, {"steps": done, "largest": finite_or_none(largest)}
 
 
 def _estimate_table(estimates: dict[str, Estimate], exact: Judged, steps: int) -> Table:
@@ -216,7 +217,7 @@ def _steps_over_products(costs: dict[str, Cost]) -> float:
 
 
 def _estimate_as_json(estimate: Estimate) -> dict[str, Any]:
-    errors = {name: _finite(error) for name, error in estimate.errors._asdict().items()}
+    errors = {name: finite_or_none(error) for name, error in estimate.errors._asdict().items()}
     return errors | dataclasses.asdict(estimate.cost)
 
 
@@ -226,8 +227,3 @@ def _costs_as_json(costs: dict[str, Cost]) -> dict[str, Any]:
         name: dataclasses.asdict(cost) | {"time_ratio": _ratio(cost, costs[RTRL])}
         for name, cost in costs.items()
     }
-
-
-def _finite(number: float | None) -> float | None:
-    """None in place of what JSON has no number for."""
-    return number if number is not None and math.isfinite(number) else None

@@ -24,6 +24,7 @@ from jaxlstm.cli.arguments import (
     add_text,
     positive,
     text_named,
+    text_source,
     users_input,
     writable_file,
     write_json,
@@ -31,6 +32,7 @@ from jaxlstm.cli.arguments import (
 )
 from jaxlstm.cli.checkpoints import orbax
 from jaxlstm.cli.plots import plotting
+from jaxlstm.cli.task import learn_reber
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import (
     Report,
@@ -46,7 +48,7 @@ DESCRIPTION = """Train a character language model: LSTMs one on another, their g
 hand, Adam. Contiguous streams of the text, the recurrent state carried from window to window. With
 --checkpoint the run is saved wherever the held-out loss is measured, and goes on after a kill with
 --resume, to the bit. Ctrl-C saves. Exit code 0; 1 where the loss is no longer finite; 2 on bad
-input; 130 after Ctrl-C or SIGTERM."""
+input; 130 after Ctrl-C or SIGTERM. Without a text, and without any option: jaxlstm task reber."""
 EXAMPLE = """example: jaxlstm train --text plays.txt --hidden 256 --checkpoint run --plot run.png;
 after a kill: jaxlstm train --text plays.txt --checkpoint run --resume"""
 HELP = {
@@ -88,7 +90,7 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         epilog=EXAMPLE,
     )
-    add_text(parser, required=True)
+    add_text(parser)
     for field in dataclasses.fields(TrainConfig):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -123,6 +125,8 @@ def run(options: argparse.Namespace) -> int:
     """Trains, writes what was asked for, and returns the exit code."""
     fields = (field.name for field in dataclasses.fields(TrainConfig))
     given = {name: getattr(options, name) for name in fields if getattr(options, name) is not None}
+    if text_source(options) is None:
+        return _without_text(options)
     if options.plot:
         plotting(options.plot)
     with ExitStack() as stack:
@@ -139,6 +143,14 @@ def run(options: argparse.Namespace) -> int:
         except FloatingPointError as error:
             print(f"jaxlstm train: {error}", file=sys.stderr)
             return 1
+
+
+def _without_text(options: argparse.Namespace) -> int:
+    """The Reber task, which needs no text; no option here is for it."""
+    given = set(vars(options).values()) - {options.command, options.run, None, False}
+    if given:
+        raise BadInputError("expected --text FILE or --corpus NAME beside these options.")
+    return learn_reber()
 
 
 def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> Start:

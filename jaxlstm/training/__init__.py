@@ -1,9 +1,9 @@
-"""Training a character language model: configuration, model, step, loop, evaluation, sampling.
+"""Training a character language model, and networks for tasks with long time lags.
 
 Checkpoints stand in ``jaxlstm.training.checkpoints``, which needs the extra ``train``.
 """
 
-from jaxlstm.training.config import TrainConfig
+from jaxlstm.training.config import ESTIMATES, TaskConfig, TrainConfig
 from jaxlstm.training.evaluation import Evaluation, evaluate
 from jaxlstm.training.loop import Report, check_streams, is_due, training
 from jaxlstm.training.model import (
@@ -21,13 +21,19 @@ from jaxlstm.training.step import (
     make_optimizer,
     train_step,
 )
+from jaxlstm.training.task_configs import task_config
+from jaxlstm.training.task_training import TaskParams, TaskReport, to_criterion
 
 __all__ = [
+    "ESTIMATES",
     "FUNCTIONS",
     "Evaluation",
     "Measured",
     "ModelParams",
     "Report",
+    "TaskConfig",
+    "TaskParams",
+    "TaskReport",
     "TrainConfig",
     "TrainState",
     "character_losses",
@@ -39,6 +45,8 @@ __all__ = [
     "make_optimizer",
     "model_logits",
     "sample",
+    "task_config",
+    "to_criterion",
     "train_step",
     "training",
 ]

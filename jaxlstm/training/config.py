@@ -8,6 +8,9 @@ from jaxlstm.validation import check_size
 
 GRADIENTS = ("hand", "autodiff")
 SCHEDULES = ("cosine", "constant")
+ESTIMATES = ("bptt", "truncated", "exact", "snap1", "cell")
+BLOCK = 25
+"""Steps on a task between two reports, and at least between two tests of its criterion."""
 TRAINED_IN = ("float64", "float32", "bfloat16")
 
 
@@ -74,6 +77,59 @@ class TrainConfig:
         _check_choice("dtype", self.dtype, TRAINED_IN)
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("gradient", self.gradient, GRADIENTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """The configuration of a network for a task with a long time lag, and of its training.
+
+    Attributes:
+        cell: "lstm", or "rnn" for contrast.
+        gradient: of the LSTM: "bptt", by hand; "truncated", BPTT within windows; "exact", real-time
+            recurrent learning; "snap1" or "cell", its estimates. The RNN's is "bptt".
+        window: steps of a window of truncated BPTT.
+        hidden: units, H.
+        batch: fresh sequences of each step, B.
+        learning_rate: of Adam, for the LSTM or the RNN.
+        readout_rate: the same, for the readout.
+        clip: the largest global norm of a gradient.
+        time_scale: forget gates start at 1 - 1/(time_scale + 1), and so keep a third or so of the
+            cell over that many steps.
+        closed: whether input gates start at 1/(time_scale + 1), so that what comes in meanwhile
+            does not fill the cell, or half open.
+        budget: training sequences after which a run ends without success.
+
+    Raises:
+        ValueError, TypeError: values out of range, in one sentence.
+
+    Source of the two biases: Tallec and Ollivier (2018), "Can recurrent neural networks warp
+    time?", who draw a time scale for each unit.
+    """
+
+    cell: str = "lstm"
+    gradient: str = "bptt"
+    window: int = 10
+    hidden: int = 16
+    batch: int = 32
+    learning_rate: float = 1e-2
+    readout_rate: float = 1e-2
+    clip: float = 1.0
+    time_scale: int = 3
+    closed: bool = True
+    budget: int = 100_000
+
+    def __post_init__(self) -> None:
+        _check_choice("cell", self.cell, ("lstm", "rnn"))
+        _check_choice("gradient", self.gradient, ESTIMATES if self.cell == "lstm" else ("bptt",))
+        for name in ("window", "hidden", "batch", "time_scale", "budget"):
+            check_size(name, getattr(self, name))
+        for name in ("learning_rate", "readout_rate", "clip"):
+            _check_range(name, getattr(self, name))
+        if self.budget < BLOCK * self.batch:
+            raise ValueError(
+                f"budget: expected at least {BLOCK * self.batch} sequences, {BLOCK} batches of "
+                f"{self.batch}, got {self.budget}."
+            )
 
 
 def _check_whole(name: str, value: Any) -> None:

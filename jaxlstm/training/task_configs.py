@@ -1,0 +1,37 @@
+"""A configuration for each task of ``jaxlstm.tasks``, with which every seed learns it."""
+
+import dataclasses
+from typing import Any
+
+from jaxlstm.tasks.task import Task
+from jaxlstm.training.config import TaskConfig
+
+CONFIGS = {
+    "reber": TaskConfig(hidden=8, batch=8, budget=9_000, readout_rate=3e-2, closed=False),
+    "noise-free": TaskConfig(
+        hidden=8, batch=4, budget=5_000, learning_rate=1e-3, readout_rate=1e-1
+    ),
+    "adding": TaskConfig(hidden=16, batch=32, budget=40_000),
+    "temporal-order": TaskConfig(hidden=16, batch=16, budget=10_000),
+    "temporal-order-3": TaskConfig(hidden=16, batch=16, budget=100_000),
+    "copy": TaskConfig(hidden=64, batch=16, budget=200_000, readout_rate=3e-2, closed=False),
+}
+"""By the task's name; the time scale is that of the task's lag."""
+
+
+def task_config(task: Task, **given: Any) -> TaskConfig:
+    """The configuration for a task, but for what is given.
+
+    Args:
+        task: from ``jaxlstm.tasks``.
+        given: fields of ``TaskConfig``.
+
+    Raises:
+        ValueError, TypeError: values out of range, in one sentence.
+
+    >>> from jaxlstm.tasks.adding import adding
+    >>> config = task_config(adding(500), hidden=4)
+    >>> config.hidden, config.time_scale
+    (4, 500)
+    """
+    return dataclasses.replace(CONFIGS[task.name], **{"time_scale": task.time_lag} | given)
