@@ -14,11 +14,13 @@ from jaxlstm.training.model import (
     model_logits,
 )
 from jaxlstm.training.sampling import sample
+from jaxlstm.training.sharding import make_mesh
 from jaxlstm.training.step import (
     Measured,
     TrainState,
     init_train_state,
     make_optimizer,
+    place_state,
     train_step,
 )
 
@@ -36,8 +38,10 @@ __all__ = [
     "init_model",
     "init_train_state",
     "is_due",
+    "make_mesh",
     "make_optimizer",
     "model_logits",
+    "place_state",
     "sample",
     "train_step",
     "training",
