@@ -50,7 +50,8 @@ def make_mesh(config: TrainConfig, layout: str = "data", devices: int | None = N
     size = getattr(config, name)
     if size % len(chosen):
         raise ValueError(
-            f"{name}: expected a number that divides evenly over {len(chosen)} devices, got {size}."
+            f"{name}: expected a multiple of the {len(chosen)} devices, got {size}; a smaller "
+            "number of devices can be chosen."
         )
     return Mesh(np.array(chosen), (layout,), axis_types=(AxisType.Auto,))
 

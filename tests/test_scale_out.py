@@ -1,0 +1,210 @@
+"""Training on eight devices and in two processes: the losses of one device, nothing replicated."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from drawing import assert_close
+from jax.sharding import PartitionSpec as P
+
+from jaxlstm.cli import main
+from jaxlstm.tasks.text import split, stream_window, text_of
+from jaxlstm.training import (
+    TrainConfig,
+    init_train_state,
+    make_mesh,
+    place_state,
+    train_step,
+    training,
+)
+from jaxlstm.training.checkpoints import load, steps_saved
+from jaxlstm.training.sharding import place_rows, rows_read
+
+rng = np.random.default_rng(0)
+CONTENT = "".join(rng.choice(list("abcdefg"), 3000, p=np.arange(1, 8) / 28))
+TEXT = text_of(CONTENT)
+CONFIG = TrainConfig(
+    layers=2,
+    hidden=8,
+    embedding=3,
+    dropout=0.2,
+    dtype="float64",
+    batch=16,
+    window=6,
+    steps=8,
+    warmup=2,
+    learning_rate=0.02,
+    schedule="constant",
+    evaluate_every=4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def reports(config, mesh):
+    """The numbers of a run on a mesh, and where it ends."""
+    first = place_state(config, mesh, init_train_state(config, len(TEXT.vocabulary)))
+    given, numbers = training(config, TEXT, first, report_every=1, mesh=mesh), []
+    for state, report in given:
+        last = state
+        held_out = report.held_out.nats_per_character if report.held_out else 0.0
+        numbers.append((report.loss, report.gradient_norm, held_out))
+    return np.array(numbers), (last.params, last.optimizer, last.states)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    with jax.enable_x64(True):
+        return reports(CONFIG, None)
+
+
+def test_eight_devices_have_the_losses_of_one(on_one_device):
+    found = reports(CONFIG, make_mesh(CONFIG))
+    assert_close(jax.device_get(found), jax.device_get(on_one_device), 1e-12)
+
+
+def compiled_step(config, mesh):
+    state = place_state(config, mesh, init_train_state(config, len(TEXT.vocabulary)))
+    trained_on, _ = split(TEXT.points)
+    rows, sizes = rows_read(mesh, config.batch), {"time": config.window, "batch": config.batch}
+    window = stream_window(trained_on, TEXT.vocabulary, 0, seed=0, rows=rows, **sizes)
+    return train_step.lower(config, state, place_rows(mesh, window, config.batch), mesh).compile()
+
+
+def collectives(program):
+    return re.findall(r" (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", program.as_text())
+
+
+def specs(shardings):
+    return jax.tree.map(lambda sharding: sharding.spec, shardings)
+
+
+@pytest.mark.parametrize("gradient", ["hand", "autodiff"])
+def test_rows_are_split_and_gradients_summed_once(gradient):
+    """At a batch whose time is cut into chunks, so that a sum within the loop would show."""
+    config = replace(CONFIG, batch=256, gradient=gradient)
+    program = compiled_step(config, make_mesh(config))
+    (state, window), _ = program.input_shardings
+    assert specs(window[:2]) == (P(None, "data"), P(None, "data"))
+    after, _ = program.output_shardings
+    for placed in (state, after):
+        assert {leaf.spec for leaf in jax.tree.leaves(placed.states)} == {P("data")}
+        assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(placed.params))
+    assert set(collectives(program)) == {"all-reduce"}
+    (
+        entry,
+        *_,
+    ) = (line for line in program.as_text().splitlines() if line.startswith("ENTRY"))
+    assert "s32[6,32]" in entry
+    assert "s32[6,256]" not in program.as_text()
+    within_loops = program.as_text().split("\nENTRY")[0]
+    assert "all-reduce(" not in within_loops
+
+
+SIZES = [
+    *("--layers", "1", "--hidden", "8", "--embedding", "3", "--batch", "8", "--window", "6"),
+    *("--dtype", "float64", "--dropout", "0.2", "--warmup", "2", "--schedule", "constant"),
+    *("--evaluate-every", "20"),
+]
+PROCESS = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def start(command, number, port, folder):
+    """One of two processes, with two devices each."""
+    joined = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+    given = [*command, *joined, "--process-id", str(number), "--devices", "2"]
+    with open(folder / f"told_{number}", "w") as told:
+        return subprocess.Popen([sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def log_of(path):
+    """Without what differs from run to run."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {
+        line["step"]: np.array(
+            [line["loss"], line["gradient_norm"], line["held_out"]["nats_per_character"]]
+        )
+        for line in lines
+    }
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_run_on_eight_devices_then_in_two_processes_then_killed_then_on_one(tmp_path):
+    """The losses of a run on one device all the way, from three numbers of devices."""
+    text = tmp_path / "text"
+    text.write_text(CONTENT)
+    command = ["train", "--text", str(text), *SIZES]
+    moving, log = tmp_path / "moving", ["--log", str(tmp_path / "moving.jsonl")]
+    assert main([*command, "--steps", "20", "--checkpoint", str(moving), *log]) == 0
+    resumed = ["train", "--text", str(text), "--checkpoint", str(moving), *log, "--resume"]
+
+    port = free_port()
+    processes = [start([*resumed, "--steps", "99999"], k, port, tmp_path) for k in range(2)]
+    wait_for(lambda: 40 in log_of(tmp_path / "moving.jsonl") or processes[0].poll() is not None)
+    processes[1].kill()
+    processes[1].wait()
+    assert processes[0].wait(100) in (1, -signal.SIGABRT)  # which comes first, JAX's error or abort
+    *reported, told = filter(None, (tmp_path / "told_0").read_text().splitlines())
+    assert re.fullmatch(
+        "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
+        "all of them again with --resume to go on from the last checkpoint.",
+        told,
+    )
+    assert all(line.startswith("step ") for line in reported)
+    assert "step" not in (tmp_path / "told_1").read_text()
+
+    last = steps_saved(moving)[-1]
+    assert last >= 40
+    end = ["--steps", str(last + 20), "--devices", "1"]
+    assert main([*resumed, *end]) == 0
+    still = tmp_path / "still"
+    assert main([*command, *end, "--checkpoint", str(still), "--log", f"{still}.jsonl"]) == 0
+    found, expected = log_of(tmp_path / "moving.jsonl"), log_of(tmp_path / "still.jsonl")
+    assert_close(found, expected, 1e-11)
+    assert_close(load(moving)[0].params, load(still)[0].params, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--batch", "12"], "--batch: expected a multiple of the 8 devices, got 12;"),
+        (["--batch", "4"], "--batch: expected a multiple of the 8 devices, got 4;"),
+        (["--batch", "4", "--devices", "9"], "--devices: expected at most the 8 of this process"),
+        (["--coordinator", "a:1"], "--coordinator, --num-processes and --process-id: expected all"),
+        (
+            ["--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"],
+            "--process-id: expected a number below the 2 of --num-processes, got 2.",
+        ),
+    ],
+)
+def test_bad_input(tmp_path, capsys, options, told):
+    text = tmp_path / "text"
+    text.write_text(CONTENT)
+    assert main(["train", "--text", str(text), "--steps", "1", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxlstm train: {told}")
+    assert error.count("\n") == 1
