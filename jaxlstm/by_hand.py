@@ -61,7 +61,14 @@ from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.cell import Gates, gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
 from jaxlstm.masks import keep
-from jaxlstm.placement import product, product_of_columns, sum_of_columns, vary_together
+from jaxlstm.placement import (
+    gathered,
+    own_sum,
+    product,
+    product_of_columns,
+    sum_of_columns,
+    vary_together,
+)
 from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
 FEW = 64
@@ -78,10 +85,11 @@ class Masks(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is static: the activations, and what the forward pass saves."""
+    """What is static: the activations, what is saved, the mesh axis that splits the units."""
 
     activations: Activations
-    residuals: str
+    residuals: str = "gates"
+    mesh_axis: str | None = None
 
 
 class _Saved(NamedTuple):
@@ -122,7 +130,7 @@ def _values(
     initial_state: LSTMState,
 ) -> tuple[Float[Array, "T B H"], LSTMState]:
     steps, state = (masks, inputs), _transposed(initial_state)
-    run = _forward_scan(choice.activations, params, inputs.shape[1], _hidden_alone)
+    run = _forward_scan(choice, params, inputs.shape[1], _hidden_alone)
     final, saved = run(state, steps)
     return saved.hidden, _transposed(final)
 
@@ -144,22 +152,23 @@ def _everything(state: LSTMState, gates: Gates) -> _Saved:
 
 
 def _forward_scan(
-    activations: Activations,
+    choice: Choice,
     params: LSTMParams,
     batch: int,
     saved: Callable[[LSTMState, Gates], Any],
 ) -> Callable[..., tuple[LSTMState, Any]]:
     """A function of a state and of steps, which returns the state after them and what it saved."""
-    few = batch < FEW
+    few, activations = batch < FEW, choice.activations
     kernel = (params.recurrent_kernel if few else _both(params)).T
 
     def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
         (valid, carried), read_t = step_t
         entered = keep(carried, state)
+        h_tm1 = gathered(entered.hidden, choice.mesh_axis, axis=0)
         if few:
-            z = product(kernel, entered.hidden) + read_t.T  # [F1]
+            z = product(kernel, h_tm1) + read_t.T  # [F1]
         else:
-            z = product(kernel, jnp.concatenate([read_t.T, entered.hidden]))  # [F1]
+            z = product(kernel, jnp.concatenate([read_t.T, h_tm1]))  # [F1]
         gates = gate_values(z + params.bias[:, None], activations, axis=0)  # [F2] [F3] [F4] [F5]
         state = keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
         return state, saved(state, gates)
@@ -189,14 +198,14 @@ def _forward(
     size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
     if choice.residuals in ("gates", "states"):
         kept = _everything if choice.residuals == "gates" else _states
-        final, saved = _forward_scan(choice.activations, params, batch, kept)(state, steps)
+        final, saved = _forward_scan(choice, params, batch, kept)(state, steps)
         after = LSTMState(
             jnp.swapaxes(saved.hidden[size - 1 :: size], 1, 2), saved.cell[size - 1 :: size]
         )
         first = jax.tree.map(_after, state, after)
         hidden = saved.hidden
     else:
-        run = _forward_scan(choice.activations, params, batch, _hidden_alone)
+        run = _forward_scan(choice, params, batch, _hidden_alone)
 
         def forward_over_chunk(state: LSTMState, chunk: Any) -> tuple[LSTMState, Any]:
             final, (hidden, _, _) = run(state, chunk[1])
@@ -247,10 +256,10 @@ def _over_chunks(
 
 
 def _linearize(
-    activations: Activations, params: LSTMParams, batch: int
+    choice: Choice, params: LSTMParams, batch: int
 ) -> Callable[..., tuple[Float[Array, "K B H"], CellDerivatives]]:
     """A function of a chunk: the hidden state that enters every step, the diagonals [K, H, B]."""
-    run = _forward_scan(activations, params, batch, _everything)
+    run = _forward_scan(choice, params, batch, _everything)
     kernel = _both(params)
 
     def linearized(
@@ -260,13 +269,14 @@ def _linearize(
         if hidden is None:
             _, (hidden, cell, gates) = run(first, (masks, inputs))
         entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
+        entered = gathered(entered, choice.mesh_axis, axis=2)
         if gates is None:
             z = jnp.concatenate([inputs, entered], axis=-1) @ kernel + params.bias  # [F1]
-            gates = gate_values(jnp.swapaxes(z, 1, 2), activations, axis=1)  # [F2] to [F5]
+            gates = gate_values(jnp.swapaxes(z, 1, 2), choice.activations, axis=1)  # [F2] to [F5]
         if cell is None:
             cell = _cells(masks.carried, first.cell, gates)
         c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
-        return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
+        return entered, cell_derivatives(gates, c_tm1, cell, choice.activations)  # [D1] to [D6]
 
     return linearized
 
@@ -297,7 +307,7 @@ def _push_forward(
     """The tangents of the outputs and the final state, [T1] to [T3]."""
     masks, params, inputs, saved, firsts = residuals
     dot_params, dot_inputs, dot_initial_state = tangents
-    linearized = _linearize(choice.activations, params, inputs.shape[1])
+    linearized = _linearize(choice, params, inputs.shape[1])
     kernel, dot_kernel = _both(params).T, _both(dot_params).T
 
     def push_over_chunk(dot_state: LSTMState, chunk: Any) -> tuple[LSTMState, Array]:
@@ -307,8 +317,9 @@ def _push_forward(
         def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
             dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
             dot_entered = keep(carried, dot_state)
+            dot_h_tm1 = gathered(dot_entered.hidden, choice.mesh_axis, axis=0)
             dot_z = (  # [T1]
-                product(kernel, jnp.concatenate([dot_x_t.T, dot_entered.hidden]))
+                product(kernel, jnp.concatenate([dot_x_t.T, dot_h_tm1]))
                 + product(dot_kernel, jnp.concatenate([x_t.T, h_tm1.T]))
                 + dot_params.bias[:, None]
             )
@@ -335,7 +346,7 @@ def _pull_back(
     masks, params, inputs, saved, firsts = residuals
     d_outputs, d_final = cotangents
     few, D = inputs.shape[1] < FEW, inputs.shape[2]
-    linearized = _linearize(choice.activations, params, inputs.shape[1])
+    linearized = _linearize(choice, params, inputs.shape[1])
     kernel = params.recurrent_kernel if few else _both(params)
 
     def back_over_chunk(carry: Any, chunk: Any) -> tuple[Any, Array]:
@@ -350,7 +361,7 @@ def _pull_back(
             d_z = keep(valid, d_z)
             d_entering = product(kernel, d_z)  # [B4] [B8]
             d_x, d_h_tm1 = (None, d_entering) if few else (d_entering[:D].T, d_entering[D:])
-            d_entered = LSTMState(d_h_tm1, d_c_tm1)
+            d_entered = LSTMState(own_sum(d_h_tm1, choice.mesh_axis), d_c_tm1)
             return keep(valid, keep(carried, d_entered), d_state), (d_z, d_x)
 
         each = (jnp.swapaxes(d_outputs, 1, 2), derivatives, masks)

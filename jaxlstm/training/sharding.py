@@ -18,9 +18,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike
 
+from jaxlstm.sequence import lstm_of_units
 from jaxlstm.training.config import TrainConfig
 from jaxlstm.training.model import FUNCTIONS, Functions, ModelParams, States
-from jaxlstm.types import LSTMParams, LSTMState, ReadoutParams
+from jaxlstm.types import GATES, LSTMParams, LSTMState, ReadoutParams
 from jaxlstm.validation import check_size
 
 LAYOUTS = ("data", "hidden")
@@ -143,10 +144,12 @@ def functions_on(mesh: Mesh | None, config: TrainConfig) -> Functions:
     functions = FUNCTIONS[config.gradient]
     if mesh is None:
         return functions
-    return functions._replace(lstm=partial(_in_shards, mesh, functions.lstm))
+    if layout_of(mesh) == "data":
+        return functions._replace(lstm=partial(_by_rows, mesh, functions.lstm))
+    return functions._replace(lstm=partial(_by_units, mesh, config.gradient == "hand"))
 
 
-def _in_shards(
+def _by_rows(
     mesh: Mesh,
     lstm: Any,
     params: LSTMParams,
@@ -169,3 +172,30 @@ def _in_shards(
     rows, after_time = P("data"), P(None, "data")
     specs = {"in_specs": (P(), after_time, rows, rows), "out_specs": (after_time, rows)}
     return jax.shard_map(run, mesh=mesh, **specs)(params, inputs, initial_state, lengths)
+
+
+def _by_units(
+    mesh: Mesh,
+    by_hand: bool,
+    params: LSTMParams,
+    inputs: Array,
+    initial_state: LSTMState,
+    *,
+    lengths: Array | None = None,
+    **_: Any,
+) -> tuple[Array, LSTMState]:
+    """The LSTM with each device's hidden units on it, in all four gates."""
+
+    def run(
+        params: LSTMParams, inputs: Array, state: LSTMState, lengths: Array | None
+    ) -> tuple[Array, LSTMState]:
+        own = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-2], -1), params)
+        return lstm_of_units("hidden", own, inputs, state, lengths, by_hand=by_hand)
+
+    by_gate = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], len(GATES), -1), params)
+    kernel, state = P(None, None, "hidden"), P(None, "hidden")
+    specs = {
+        "in_specs": (LSTMParams(kernel, kernel, state), P(), state, P()),
+        "out_specs": (P(None, None, "hidden"), state),
+    }
+    return jax.shard_map(run, mesh=mesh, **specs)(by_gate, inputs, initial_state, lengths)
