@@ -21,7 +21,6 @@ from jaxlstm.training import (
     TrainConfig,
     init_train_state,
     make_mesh,
-    place_state,
     train_step,
     training,
 )
@@ -55,7 +54,7 @@ def _float64():
 
 def reports(config, mesh):
     """The numbers of a run on a mesh, and where it ends."""
-    first = place_state(config, mesh, init_train_state(config, len(TEXT.vocabulary)))
+    first = init_train_state(config, len(TEXT.vocabulary), mesh)
     given, numbers = training(config, TEXT, first, report_every=1, mesh=mesh), []
     for state, report in given:
         last = state
@@ -70,13 +69,17 @@ def on_one_device():
         return reports(CONFIG, None)
 
 
-def test_eight_devices_have_the_losses_of_one(on_one_device):
-    found = reports(CONFIG, make_mesh(CONFIG))
-    assert_close(jax.device_get(found), jax.device_get(on_one_device), 1e-12)
+@pytest.mark.parametrize(
+    ("layout", "gradient"), [("data", "hand"), ("hidden", "hand"), ("hidden", "autodiff")]
+)
+def test_eight_devices_have_the_losses_of_one(on_one_device, layout, gradient):
+    config = replace(CONFIG, gradient=gradient)
+    found = reports(config, make_mesh(config, layout))
+    assert_close(jax.device_get(found), jax.device_get(on_one_device), 1e-11)
 
 
 def compiled_step(config, mesh):
-    state = place_state(config, mesh, init_train_state(config, len(TEXT.vocabulary)))
+    state = init_train_state(config, len(TEXT.vocabulary), mesh)
     trained_on, _ = split(TEXT.points)
     rows, sizes = rows_read(mesh, config.batch), {"time": config.window, "batch": config.batch}
     window = stream_window(trained_on, TEXT.vocabulary, 0, seed=0, rows=rows, **sizes)
@@ -84,7 +87,9 @@ def compiled_step(config, mesh):
 
 
 def collectives(program):
-    return re.findall(r" (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", program.as_text())
+    return re.findall(
+        r" (all-[a-z-]+?|collective-\w+|reduce-scatter)(?:-start)?\(", program.as_text()
+    )
 
 
 def specs(shardings):
@@ -111,6 +116,23 @@ def test_rows_are_split_and_gradients_summed_once(gradient):
     assert "s32[6,256]" not in program.as_text()
     within_loops = program.as_text().split("\nENTRY")[0]
     assert "all-reduce(" not in within_loops
+
+
+def test_kernels_are_split_by_hidden_units():
+    """So is what belongs to them, and no device ever has all four gates of a kernel."""
+    config = replace(CONFIG, hidden=64, dropout=0.0)
+    program = compiled_step(config, make_mesh(config, "hidden"))
+    (before, _), _ = program.input_shardings
+    after, _ = program.output_shardings
+    columns = P(None, "hidden")
+    for state in (before, after):
+        adam = state.optimizer[1][0]
+        for params in (state.params, adam.mu, adam.nu):
+            assert specs(params.layers) == ((columns, columns, P("hidden")),) * 2
+            assert params.readout.kernel.spec == P("hidden")
+        assert {leaf.spec for leaf in jax.tree.leaves(state.states)} == {columns}
+    assert not re.search(r"f64\[(64,256|256,64|64,4,64|4,64,64|128,256)\]", program.as_text())
+    assert {"all-gather", "reduce-scatter", "all-to-all"} <= set(collectives(program))
 
 
 SIZES = [

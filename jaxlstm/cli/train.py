@@ -42,7 +42,6 @@ from jaxlstm.training import (
     check_streams,
     init_train_state,
     is_due,
-    place_state,
     training,
 )
 
@@ -161,8 +160,8 @@ def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> St
         )
     config = _configured(given)
     with jax.enable_x64(config.dtype == "float64"):
-        mesh, state = mesh_for(options, config), init_train_state(config, len(text.vocabulary))
-        return Start(config, place_state(config, mesh, state), mesh)
+        mesh = mesh_for(options, config)
+        return Start(config, init_train_state(config, len(text.vocabulary), mesh), mesh)
 
 
 def _configured(given: dict[str, Any]) -> TrainConfig:

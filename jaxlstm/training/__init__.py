@@ -20,7 +20,6 @@ from jaxlstm.training.step import (
     TrainState,
     init_train_state,
     make_optimizer,
-    place_state,
     train_step,
 )
 
@@ -41,7 +40,6 @@ __all__ = [
     "make_mesh",
     "make_optimizer",
     "model_logits",
-    "place_state",
     "sample",
     "train_step",
     "training",

@@ -22,7 +22,7 @@ from jaxlstm.training.model import (
 )
 from jaxlstm.training.sharding import (
     functions_on,
-    place,
+    made_on,
     place_rows,
     rows_read,
     shardings_of_states,
@@ -64,9 +64,8 @@ def evaluate(
     Raises:
         ValueError: a text of fewer than two characters, or with characters that are not known.
     """
-    states, totals = init_states(config, config.batch), []
-    if mesh is not None:
-        states = place(states, shardings_of_states(mesh, states))
+    states = made_on(mesh, partial(init_states, config, config.batch), shardings_of_states)
+    totals = []
     rows, sizes = rows_read(mesh, config.batch), {"time": config.window, "batch": config.batch}
     for window in held_out_windows(points, vocabulary, rows=rows, **sizes):
         placed = place_rows(mesh, window, config.batch)

@@ -58,7 +58,7 @@ def training(
         report_every: steps between two reports; where the held-out part is measured there is one
             too, and at the last step.
         stop: asked after every step; where true the run ends with a report.
-        mesh: of ``make_mesh``, where the state is in its place there (``place_state``).
+        mesh: of ``make_mesh``, where the state is in its place there (``init_train_state``).
 
     Raises:
         ValueError: a text too short for the streams; a state of another configuration or

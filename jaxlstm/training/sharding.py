@@ -10,13 +10,14 @@ Two layouts, each a mesh whose one axis has its name:
 Without a mesh, None, everything is on one device.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from jaxlstm.sequence import lstm_of_units
 from jaxlstm.training.config import TrainConfig
@@ -106,16 +107,19 @@ def place_rows(mesh: Mesh | None, window: Any, batch: int) -> Any:
     return jax.tree.map(placed, window)
 
 
-def place(tree: Any, shardings: Any) -> Any:
-    """Copies of arrays that every process has whole, each where its sharding says."""
-    return jax.tree.map(_placed, tree, shardings)
+def made_on(
+    mesh: Mesh | None, make: Callable[[], Any], shardings: Callable[[Mesh, Any], Any]
+) -> Any:
+    """What ``make`` returns, made where it belongs, so that it need not fit one device.
 
-
-def _placed(leaf: ArrayLike, sharding: NamedSharding) -> Array:
-    if jax.dtypes.issubdtype(jax.numpy.result_type(leaf), jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
-    whole = np.asarray(leaf)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda at: np.array(whole[at]))
+    Args:
+        mesh: to make it on.
+        make: a function without arguments.
+        shardings: of its result, from the mesh and the shapes.
+    """
+    if mesh is None:
+        return make()
+    return jax.jit(make, out_shardings=shardings(mesh, jax.eval_shape(make)))()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

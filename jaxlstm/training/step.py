@@ -21,7 +21,7 @@ from jaxlstm.training.model import (
 )
 from jaxlstm.training.sharding import (
     functions_on,
-    place,
+    made_on,
     replicated,
     shardings_of_params,
     shardings_of_states,
@@ -53,8 +53,13 @@ class Measured(NamedTuple):
     gradient_norm: Float[Array, ""]
 
 
-def init_train_state(config: TrainConfig, characters: int) -> TrainState:
-    """The state before the first step, for a vocabulary of ``characters``."""
+def init_train_state(config: TrainConfig, characters: int, mesh: Mesh | None = None) -> TrainState:
+    """The state before the first step, for a vocabulary of ``characters``, where it belongs."""
+    make = partial(_init_train_state, config, characters)
+    return made_on(mesh, make, partial(shardings_of_state, config))
+
+
+def _init_train_state(config: TrainConfig, characters: int) -> TrainState:
     of_params, of_steps = jax.random.split(jax.random.key(config.seed))
     params = init_model(of_params, characters, config)
     optimizer = make_optimizer(config).init(params)
@@ -74,11 +79,6 @@ def shardings_of_state(config: TrainConfig, mesh: Mesh, state: Any) -> Any:
         transform_non_params=lambda _: whole,
     )
     return TrainState(whole, params, optimizer, shardings_of_states(mesh, state.states), whole)
-
-
-def place_state(config: TrainConfig, mesh: Mesh | None, state: TrainState) -> TrainState:
-    """A copy of a state, in its places on a mesh; without a mesh the state itself."""
-    return state if mesh is None else place(state, shardings_of_state(config, mesh, state))
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -109,7 +109,8 @@ def train_step(
 ) -> tuple[TrainState, Measured]:
     """The state after one step on a window of every stream; the state given is donated.
 
-    On a mesh, the state and the window are in their places there (``place_state``, ``place_rows``),
+    On a mesh, the state and the window are in their places there (``init_train_state``,
+    ``place_rows``),
     and so is what comes back.
 
     The gradient goes back to the window's first character, and the recurrent states go on into the
