@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NoReturn
@@ -29,11 +30,17 @@ HEARTBEAT = 30
 """Seconds without a sign of life after which a process is lost; one that died is lost at once."""
 SHUTDOWN = 15
 """Seconds that a process waits for the others at its end."""
+GRACE = 5
+"""Seconds that it waits where its input is bad, which the others most often find too."""
 ASKED_EVERY = 20
 """Steps after which the processes ask each other whether to stop."""
 LOST = re.compile("Gloo|NCCL|[Cc]oordination ?[Ss]ervice|UNAVAILABLE|DEADLINE_EXCEEDED")
 """What JAX's errors hold where another process was lost."""
 WITNESS = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
+
+
+PLACES = ("devices", "layout", "coordinator", "num_processes", "process_id")
+"""The options here."""
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +52,6 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--layout",
         choices=LAYOUTS,
-        default="data",
         help="what is split over the devices: the batch (data, the default), or the hidden units "
         "of a model too big for one (hidden)",
     )
@@ -69,7 +75,7 @@ def _address(text: str) -> str:
 def mesh_for(options: argparse.Namespace, config: TrainConfig) -> Mesh | None:
     """The mesh that was asked for."""
     try:
-        return make_mesh(config, options.layout, options.devices)
+        return make_mesh(config, options.layout or "data", options.devices)
     except ValueError as error:
         raise BadInputError(f"--{error}") from error
 
@@ -102,7 +108,8 @@ def connected(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
 def _leave(told: str, code: int) -> NoReturn:
     """At once, for what JAX does at a process's end waits for the others."""
     print(f"jaxlstm train: {told}", file=sys.stderr, flush=True)
-    if code == 2:  # which the others most often find too: none of them shall find this one gone
+    if code == 2:
+        threading.Timer(GRACE, os._exit, (code,)).start()
         with contextlib.suppress(Exception):
             jax.distributed.shutdown()
     os._exit(code)

@@ -32,7 +32,7 @@ from jaxlstm.cli.arguments import (
     writing,
 )
 from jaxlstm.cli.checkpoints import orbax
-from jaxlstm.cli.distributed import Stop, add_devices, check_alike, connected, mesh_for
+from jaxlstm.cli.distributed import PLACES, Stop, add_devices, check_alike, connected, mesh_for
 from jaxlstm.cli.plots import plotting
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import (
@@ -344,7 +344,7 @@ def _how_to_go_on(options: argparse.Namespace, done: int) -> str:
     if options.checkpoint is None:
         return f"{stopped}; nothing was saved, for there was no --checkpoint."
     files = ("text", "corpus", "checkpoint", "keep", "log", "plot", "json")
-    kept = [(name, getattr(options, name)) for name in (*files, "devices", "layout")]
-    given = [(f"--{name}", str(value)) for name, value in kept if value]
+    kept = [(name.replace("_", "-"), getattr(options, name)) for name in (*files, *PLACES)]
+    given = [(f"--{name}", str(value)) for name, value in kept if value is not None]
     command = shlex.join(["jaxlstm", "train", *itertools.chain(*given), "--resume"])
     return f"{stopped} and saved; go on with: {command}"

@@ -26,7 +26,8 @@ from jaxlstm.types import GATES, LSTMParams, LSTMState, ReadoutParams
 from jaxlstm.validation import check_size
 
 LAYOUTS = ("data", "hidden")
-P = PartitionSpec
+P: Any = PartitionSpec
+"""Typed as the arrays whose places it takes in a tree."""
 
 
 def make_mesh(config: TrainConfig, layout: str = "data", devices: int | None = None) -> Mesh | None:
@@ -58,7 +59,7 @@ def make_mesh(config: TrainConfig, layout: str = "data", devices: int | None = N
     return Mesh(np.array(chosen), (layout,), axis_types=(AxisType.Auto,))
 
 
-def _devices(count: int | None) -> list[jax.Device]:
+def _devices(count: int | None) -> list[Any]:
     """Those of a process stand together."""
     if count is not None:
         check_size("devices", count)
@@ -67,7 +68,7 @@ def _devices(count: int | None) -> list[jax.Device]:
                 f"devices: expected at most the {jax.local_device_count()} of this process, "
                 f"got {count}."
             )
-    of_processes: dict[int, list[jax.Device]] = {}
+    of_processes: dict[int, list[Any]] = {}
     for device in sorted(jax.devices(), key=lambda device: (device.process_index, device.id)):
         of_processes.setdefault(device.process_index, []).append(device)
     return [device for found in of_processes.values() for device in found[:count]]
@@ -122,7 +123,7 @@ def made_on(
     return jax.jit(make, out_shardings=shardings(mesh, jax.eval_shape(make)))()
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> Any:
     """The whole on every device."""
     return NamedSharding(mesh, P())
 
