@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import jax
@@ -162,12 +163,21 @@ SIZES = [
 PROCESS = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def start(command, number, port, folder):
-    """One of two processes, with two devices each; all but the first say nothing."""
-    joined = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
-    given = [*command, *joined, "--process-id", str(number), "--devices", "2"]
-    with open(folder / f"told_{number}", "w") as told:
-        return subprocess.Popen([sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told)
+@contextmanager
+def two_processes(command, folder):
+    """With two devices each; what each says goes to a file, and none outlives the test."""
+    joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
+    with ExitStack() as stack:
+        processes = []
+        for number in "01":
+            told = stack.enter_context(open(folder / f"told_{number}", "w"))
+            given = [*command, "--devices", "2", *joined, number]
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told
+            )
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        yield processes
 
 
 def free_port():
@@ -177,14 +187,14 @@ def free_port():
 
 
 def log_of(path):
-    """Without what differs from run to run."""
+    """The numbers of every report, without what differs from run to run."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {
-        line["step"]: np.array(
-            [line["loss"], line["gradient_norm"], line["held_out"]["nats_per_character"]]
-        )
-        for line in lines
-    }
+    return {line["step"]: numbers(line) for line in lines}
+
+
+def numbers(line):
+    held_out = line["held_out"] or {"nats_per_character": 0.0}
+    return np.array([line["loss"], line["gradient_norm"], held_out["nats_per_character"]])
 
 
 def wait_for(condition, seconds=120):
@@ -200,12 +210,13 @@ def test_a_run_in_two_processes_is_killed_and_resumes_on_eight_devices(tmp_path)
     text.write_text(CONTENT)
     command = ["train", "--text", str(text), *SIZES]
     moving, log = tmp_path / "moving", ["--log", str(tmp_path / "moving.jsonl")]
-    port, fresh = free_port(), [*command, "--steps", "99999", "--checkpoint", str(moving), *log]
-    processes = [start(fresh, number, port, tmp_path) for number in range(2)]
-    wait_for(lambda: 40 in log_of(tmp_path / "moving.jsonl") or processes[0].poll() is not None)
-    processes[1].kill()
-    processes[1].wait()
-    assert processes[0].wait(100) in (1, -signal.SIGABRT)  # which comes first, JAX's error or abort
+    fresh = [*command, "--steps", "99999", "--checkpoint", str(moving), *log]
+    with two_processes(fresh, tmp_path) as processes:
+        wait_for(lambda: 40 in log_of(tmp_path / "moving.jsonl") or processes[0].poll() is not None)
+        processes[1].kill()
+        code = processes[0].wait(100)
+    wait_for(lambda: "lost" in (tmp_path / "told_0").read_text())
+    assert code in (1, -signal.SIGABRT)  # which comes first, JAX's error or its abort
     *reported, told = filter(None, (tmp_path / "told_0").read_text().splitlines())
     assert re.fullmatch(
         "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
