@@ -62,6 +62,8 @@ from jaxlstm.cell import Gates, gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
 from jaxlstm.masks import keep
 from jaxlstm.placement import (
+    gathered,
+    own_sum,
     product,
     product_of_columns,
     product_of_rows,
@@ -84,11 +86,19 @@ class Masks(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is static: the activations, what the forward pass saves, what products round to."""
+    """What is static.
+
+    Attributes:
+        activations: phi and psi.
+        residuals: what the forward pass saves.
+        precision: what the operands of products are rounded to.
+        mesh_axis: that splits the hidden units.
+    """
 
     activations: Activations
-    residuals: str
-    precision: str | None
+    residuals: str = "gates"
+    precision: str | None = None
+    mesh_axis: str | None = None
 
 
 class _Saved(NamedTuple):
@@ -164,10 +174,11 @@ def _forward_scan(
     def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
         (valid, carried), read_t = step_t
         entered = keep(carried, state)
+        h_tm1 = gathered(entered.hidden, choice.mesh_axis, axis=0)
         if few:
-            z = product(kernel, entered.hidden) + read_t.T  # [F1]
+            z = product(kernel, h_tm1) + read_t.T  # [F1]
         else:
-            z = product(kernel, jnp.concatenate([read_t.T, entered.hidden]))  # [F1]
+            z = product(kernel, jnp.concatenate([read_t.T, h_tm1]))  # [F1]
         gates = gate_values(z + params.bias[:, None], activations, axis=0)  # [F2] [F3] [F4] [F5]
         state = keep(valid, next_state(gates, entered.cell, activations), state)  # [F6] [F7]
         return state, saved(state, gates)
@@ -273,6 +284,7 @@ def _linearize(
         if hidden is None:
             _, (hidden, cell, gates) = run(first, (masks, inputs))
         entered = keep(_rows(masks.carried), _after(first.hidden.T, hidden)[:-1])
+        entered = gathered(entered, choice.mesh_axis, axis=2)
         if gates is None:
             entering = jnp.concatenate([inputs, entered], axis=-1)
             z = product_of_rows(entering, kernel) + params.bias  # [F1]
@@ -280,7 +292,7 @@ def _linearize(
         if cell is None:
             cell = _cells(masks.carried, first.cell, gates)
         c_tm1 = keep(masks.carried, _after(first.cell, cell)[:-1])
-        return entered, cell_derivatives(gates, c_tm1, cell, activations)  # [D1] to [D6]
+        return entered, cell_derivatives(gates, c_tm1, cell, choice.activations)  # [D1] to [D6]
 
     return linearized
 
@@ -321,8 +333,9 @@ def _push_forward(
         def tangent_step(dot_state: LSTMState, step_t: Any) -> tuple[LSTMState, Array]:
             dot_x_t, x_t, h_tm1, derivatives_t, (valid, carried) = step_t
             dot_entered = keep(carried, dot_state)
+            dot_h_tm1 = gathered(dot_entered.hidden, choice.mesh_axis, axis=0)
             dot_z = (  # [T1]
-                product(kernel, jnp.concatenate([dot_x_t.T, dot_entered.hidden]))
+                product(kernel, jnp.concatenate([dot_x_t.T, dot_h_tm1]))
                 + product(dot_kernel, jnp.concatenate([x_t.T, h_tm1.T]))
                 + dot_params.bias[:, None]
             )
@@ -365,7 +378,7 @@ def _pull_back(
             d_z = keep(valid, d_z)
             d_entering = product(kernel, d_z)  # [B4] [B8]
             d_x, d_h_tm1 = (None, d_entering) if few else (d_entering[:D].T, d_entering[D:])
-            d_entered = LSTMState(d_h_tm1, d_c_tm1)
+            d_entered = LSTMState(own_sum(d_h_tm1, choice.mesh_axis), d_c_tm1)
             return keep(valid, keep(carried, d_entered), d_state), (d_z, d_x)
 
         each = (jnp.swapaxes(d_outputs, 1, 2), derivatives, masks)

@@ -80,6 +80,20 @@ def product(kernel: Float[Array, "M N"], columns: Float[Array, "N B"]) -> Float[
     return _dot(kernel, columns.astype(kernel.dtype), ((1,), (0,)), placed, columns.dtype)
 
 
+def gathered(units: Float[Array, "..."], mesh_axis: str | None, axis: int) -> Float[Array, "..."]:
+    """The hidden units of all devices along ``axis``, where a mesh axis splits them."""
+    if mesh_axis is None:
+        return units
+    return jax.lax.all_gather(units, mesh_axis, axis=axis, tiled=True)
+
+
+def own_sum(columns: Float[Array, "N B"], mesh_axis: str | None) -> Float[Array, "M B"]:
+    """The sum of what all devices found, each with the rows of its own hidden units."""
+    if mesh_axis is None:
+        return columns
+    return jax.lax.psum_scatter(columns, mesh_axis, scatter_dimension=0, tiled=True)
+
+
 def product_of_columns(
     columns: Float[Array, "T N B"], kernel: Float[Array, "M N"]
 ) -> Float[Array, "T B M"]:

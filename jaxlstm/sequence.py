@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from jaxlstm.by_hand import Choice, Masks, lstm_by_hand
 from jaxlstm.cell import cell_step
 from jaxlstm.masks import keep, valid_steps
-from jaxlstm.placement import place_along_batch, vary_together, zeros_along_batch
+from jaxlstm.placement import gathered, place_along_batch, vary_together, zeros_along_batch
 from jaxlstm.types import Activations, LSTMParams, LSTMState
 from jaxlstm.validation import (
     RESIDUALS,
@@ -134,9 +134,37 @@ def lstm_autodiff(
     """
     check_sequence(params, inputs, initial_state, lengths, resets, activations)
     check_precision(precision, params)
-    return _at_the_edge(
-        _plain_scan, (activations, precision), params, inputs, initial_state, lengths, resets
-    )
+    choice = Choice(activations, precision=precision)
+    return _at_the_edge(_plain_scan, choice, params, inputs, initial_state, lengths, resets)
+
+
+def lstm_of_units(
+    mesh_axis: str,
+    params: LSTMParams,
+    inputs: Float[Array, "T B D"],
+    initial_state: LSTMState,
+    lengths: Array | None = None,
+    *,
+    by_hand: bool = True,
+) -> tuple[Array, LSTMState]:
+    """``lstm`` within ``shard_map``, on each device the hidden units that are its own: H / n of H.
+
+    At every step the devices exchange h_{t-1}, and back its cotangent. Nothing is checked.
+
+    Args:
+        mesh_axis: that splits the units.
+        params: of the own units: [D, 4H / n], [H, 4H / n], [4H / n].
+        inputs: the whole.
+        initial_state: of the own units [B, H / n].
+        lengths: as in ``lstm``.
+        by_hand: or by autodiff.
+
+    Returns:
+        the own units' outputs [T, B, H / n] and final state.
+    """
+    choice = Choice(Activations(), mesh_axis=mesh_axis)
+    scan = _by_hand if by_hand else _plain_scan
+    return _run(scan, choice, params, inputs, initial_state, lengths, None)
 
 
 _Scan = Callable[[Any, Masks, LSTMParams, Array, LSTMState], Any]
@@ -192,7 +220,7 @@ def _masks(time: int, lengths: Array | None, resets: Array | None) -> Masks:
 
 
 def _plain_scan(
-    static: tuple[Activations, str | None],
+    choice: Choice,
     masks: Masks,
     params: LSTMParams,
     inputs: Float[Array, "T B D"],
@@ -201,7 +229,11 @@ def _plain_scan(
     def forward_step(state: LSTMState, step_t: tuple[Array, Masks]) -> tuple[LSTMState, Array]:
         x_t, (valid, carried) = step_t
         entered = keep(carried, state)
-        state = keep(valid, cell_step(params, entered, x_t, *static), state)
+        h_tm1 = gathered(entered.hidden, choice.mesh_axis, axis=1)
+        after = cell_step(
+            params, LSTMState(h_tm1, entered.cell), x_t, choice.activations, choice.precision
+        )
+        state = keep(valid, after, state)
         return state, state.hidden
 
     final, hidden = jax.lax.scan(forward_step, initial_state, (inputs, masks))

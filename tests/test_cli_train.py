@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlstm.cli import main, train
+from jaxlstm import cli
+from jaxlstm.cli import train
 from jaxlstm.training import checkpoints
 from jaxlstm.training.checkpoints import load, steps_saved
 
@@ -27,6 +28,14 @@ SIZES = [
 
 ORBAX_FAILS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """Its tasks that fail are told of when they are collected, at some later time."""
+
+
+ONE_DEVICE = ["--devices", "1"]
+"""Of the suite's eight; test_scale_out.py takes more."""
+
+
+def main(given):
+    return cli.main([*given, *ONE_DEVICE] if given[0] == "train" else given)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +136,8 @@ def test_interrupted_runs_resume_to_the_same_bits(
     told = capsys.readouterr().err
     assert "stopped after step 9 and saved; go on with: jaxlstm train --text" in told
     again = shlex.split(told.split("go on with: jaxlstm ")[1])
-    assert again == ["train", *command[1:3], *command[-2:], "--keep", "5", *log, "--resume"]
+    kept = [*command[1:3], *command[-2:], "--keep", "5", *log, *ONE_DEVICE]
+    assert again == ["train", *kept, "--resume"]
     assert steps_saved(folder) == [4, 8, 9]
     assert main(again) == 0
     assert state_bytes(folder) == state_bytes(trained)
@@ -213,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_with_a_sentence(text, capsys):
 def start(command, *options):
     code = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *command, *options],
+        [sys.executable, "-c", code, *command, *options, *ONE_DEVICE],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -31,6 +33,7 @@ from jaxlstm.cli.arguments import (
     writing,
 )
 from jaxlstm.cli.checkpoints import orbax
+from jaxlstm.cli.distributed import PLACES, Stop, add_devices, check_alike, connected, mesh_for
 from jaxlstm.cli.plots import plotting
 from jaxlstm.cli.task import learn_reber
 from jaxlstm.tasks.text import Text, fingerprint
@@ -77,6 +80,7 @@ class Start(NamedTuple):
 
     config: TrainConfig
     state: TrainState
+    mesh: Mesh | None
 
 
 Save = Callable[[TrainState, Report], None]
@@ -118,6 +122,7 @@ def add_parser(commands: Any) -> None:
         "--plot", type=writable_file, metavar="FILE", help="draw the losses (extra: plot)"
     )
     add_json(parser)
+    add_devices(parser)
     parser.set_defaults(run=run)
 
 
@@ -130,16 +135,18 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         plotting(options.plot)
     with ExitStack() as stack:
-        stopped = stack.enter_context(_interrupted())
+        options = stack.enter_context(connected(options))
+        stop = Stop(stack.enter_context(_interrupted()))
         with users_input():
             text = text_named(options)
             begin = _resumed if options.resume else _fresh
             start = begin(options, text, given)
             check_streams(start.config, text)
+            check_alike(start.config, text, int(start.state.step))
         stack.enter_context(jax.enable_x64(start.config.dtype == "float64"))
         save = _saving(options, text, start, stack)
         try:
-            return _train(options, text, start, save, stopped)
+            return _train(options, text, start, save, stop)
         except FloatingPointError as error:
             print(f"jaxlstm train: {error}", file=sys.stderr)
             return 1
@@ -165,7 +172,8 @@ def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> St
         )
     config = _configured(given)
     with jax.enable_x64(config.dtype == "float64"):
-        return Start(config, init_train_state(config, len(text.vocabulary)))
+        mesh = mesh_for(options, config)
+        return Start(config, init_train_state(config, len(text.vocabulary), mesh), mesh)
 
 
 def _configured(given: dict[str, Any]) -> TrainConfig:
@@ -181,7 +189,7 @@ def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> 
     if options.checkpoint is None:
         raise BadInputError("--resume: expected --checkpoint DIR beside it.")
     wanted = "latest" if options.step is None else options.step
-    state, about = orbax().load(options.checkpoint, wanted)
+    state, about = orbax().load(options.checkpoint, wanted, partial(mesh_for, options))
     config = dataclasses.replace(about.config, steps=given.get("steps", about.config.steps))
     for name, value in given.items():
         if value != getattr(config, name):
@@ -199,7 +207,7 @@ def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> 
         raise BadInputError(f"the text: expected the vocabulary of {options.checkpoint}, {counts}.")
     if fingerprint(text) != about.fingerprint:
         raise BadInputError(f"the text: expected the one that {options.checkpoint} was trained on.")
-    return Start(config, state)
+    return Start(config, state, mesh_for(options, config))
 
 
 def _saving(options: argparse.Namespace, text: Text, start: Start, stack: ExitStack) -> Save:
@@ -239,17 +247,15 @@ def _interrupted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _train(
-    options: argparse.Namespace, text: Text, start: Start, save: Save, stopped: list[int]
-) -> int:
+def _train(options: argparse.Namespace, text: Text, start: Start, save: Save, stop: Stop) -> int:
     """Trains, saves, logs and shows; returns the exit code."""
     config, done = start.config, int(start.state.step)
     records = _records_up_to(options, done)
     before, began = records[-1]["seconds"] if records else 0.0, time.monotonic()
     with _progress(config, done) as show, _log(options, records) as write:
-        for state, report in training(config, text, start.state, stop=lambda: bool(stopped)):
+        for state, report in training(config, text, start.state, stop=stop, mesh=start.mesh):
             done = report.step
-            if stopped or is_due(done, config, config.evaluate_every):
+            if stop.agreed or is_due(done, config, config.evaluate_every):
                 save(state, report)
             records.append(_record(report, before + time.monotonic() - began))
             write(records[-1])
@@ -349,7 +355,8 @@ def _how_to_go_on(options: argparse.Namespace, done: int) -> str:
     stopped = f"jaxlstm train: stopped after step {done:,}"
     if options.checkpoint is None:
         return f"{stopped}; nothing was saved, for there was no --checkpoint."
-    kept = ("text", "corpus", "checkpoint", "keep", "log", "plot", "json")
-    given = [(f"--{name}", str(getattr(options, name))) for name in kept if getattr(options, name)]
+    files = ("text", "corpus", "checkpoint", "keep", "log", "plot", "json")
+    kept = [(name.replace("_", "-"), getattr(options, name)) for name in (*files, *PLACES)]
+    given = [(f"--{name}", str(value)) for name, value in kept if value is not None]
     command = shlex.join(["jaxlstm", "train", *itertools.chain(*given), "--resume"])
     return f"{stopped} and saved; go on with: {command}"

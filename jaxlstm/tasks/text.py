@@ -141,14 +141,21 @@ def split(
 
 
 def stream_window(
-    points: UInt[ndarray, " N"], vocabulary: str, step: int, *, time: int, batch: int, seed: int
+    points: UInt[ndarray, " N"],
+    vocabulary: str,
+    step: int,
+    *,
+    time: int,
+    batch: int,
+    seed: int,
+    rows: slice = slice(None),
 ) -> Window:
     """The window of a training step, a pure function of the step: a resumed run finds its place.
 
     A text is read in ``batch`` streams of N // batch characters, ``time`` at each step, so that a
     state can be carried from one window to the next (truncated BPTT). After an epoch of
     N // batch // time windows they start anew. An epoch takes the text as a circle, and begins at
-    a place of its own, drawn from ``seed``.
+    a place of its own, drawn from ``seed``. Only the streams in ``rows`` are read.
 
     Raises:
         ValueError: a text too short for one window, an unseen character, a negative step or seed.
@@ -163,16 +170,22 @@ def stream_window(
         )
     epoch, window = divmod(step, stride // time)
     offset = np.random.default_rng([seed, epoch]).integers(len(points))
-    starts = offset + window * time + stride * np.arange(batch)
+    starts = offset + window * time + stride * np.arange(batch)[rows]
     return Window(*_characters_and_targets(points, vocabulary, starts, time), first=window == 0)
 
 
 def held_out_windows(
-    points: UInt[ndarray, " N"], vocabulary: str, *, time: int, batch: int
+    points: UInt[ndarray, " N"],
+    vocabulary: str,
+    *,
+    time: int,
+    batch: int,
+    rows: slice = slice(None),
 ) -> Iterator[HeldOutWindow]:
     """Windows of ``batch`` streams, one after the other, that hold each of N - 1 targets once.
 
-    Each stream goes on from one window to the next; their sizes differ by one at most.
+    Each stream goes on from one window to the next; their sizes differ by one at most. Only the
+    streams in ``rows`` are read.
 
     Raises:
         ValueError: a text of fewer than two characters, an unseen character.
@@ -185,8 +198,8 @@ def held_out_windows(
     sizes = np.diff(edges)
     return (
         HeldOutWindow(
-            *_characters_and_targets(points, vocabulary, edges[:-1] + done, time),
-            lengths=np.clip(sizes - done, 0, time).astype(np.int32),
+            *_characters_and_targets(points, vocabulary, edges[:-1][rows] + done, time),
+            lengths=np.clip(sizes[rows] - done, 0, time).astype(np.int32),
         )
         for done in range(0, sizes.max(), time)
     )

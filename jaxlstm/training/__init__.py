@@ -14,6 +14,7 @@ from jaxlstm.training.model import (
     model_logits,
 )
 from jaxlstm.training.sampling import sample
+from jaxlstm.training.sharding import make_mesh
 from jaxlstm.training.step import (
     Measured,
     TrainState,
@@ -42,6 +43,7 @@ __all__ = [
     "init_model",
     "init_train_state",
     "is_due",
+    "make_mesh",
     "make_optimizer",
     "model_logits",
     "sample",

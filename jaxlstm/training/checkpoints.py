@@ -1,5 +1,7 @@
 """Checkpoints of a run, by orbax: written whole or not at all, checked when they are read.
 
+The processes of a run write one together, and it can be read onto any number of devices.
+
 Beside the state of the run stand its configuration, the vocabulary, a fingerprint of the text, and
 a digest of the state, by which a damaged checkpoint is known.
 """
@@ -12,18 +14,19 @@ import logging
 import math
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training.config import TrainConfig
-from jaxlstm.training.step import TrainState, init_train_state
+from jaxlstm.training.step import TrainState, init_train_state, shardings_of_state
 
 try:
     import orbax.checkpoint as ocp
@@ -113,22 +116,31 @@ def save(
         ) from error
 
 
-def load(folder: Path, step: int | str = "latest") -> tuple[TrainState, About]:
+def load(
+    folder: Path,
+    step: int | str = "latest",
+    mesh_of: Callable[[TrainConfig], Mesh | None] = lambda _: None,
+) -> tuple[TrainState, About]:
     """Reads a checkpoint: a step, "latest" or "best" on the held-out text.
 
+    Args:
+        folder: of the checkpoints.
+        step: which of them.
+        mesh_of: the mesh to place a run of this configuration on; one device by default.
+
     Raises:
-        ValueError: none is there, or it is damaged; then the one before it is named.
+        ValueError: none is there, or it is damaged; then the one before it is named. Whatever
+            ``mesh_of`` raises.
     """
     wanted = _wanted(folder, step)
     with _opened(folder, **UNREAD) as manager:
-        try:
-            with _one_error_alone():
-                return _read(manager, wanted)
-        except Exception as error:
-            before = max((s for s in manager.all_steps() if s < wanted), default=None)
-            offered = "" if before is None else f"; before it stands step {before}: --step {before}"
-            damaged = f"the checkpoint of step {wanted} is damaged ({_first_line(error)})"
-            raise ValueError(f"{folder}: {damaged}{offered}.") from error
+        with _told_if_damaged(folder, manager, wanted):
+            described = _read_described(manager, wanted)
+            config = TrainConfig(**described["config"])
+        mesh = mesh_of(config)
+        with _told_if_damaged(folder, manager, wanted):
+            state = _read_state(manager, wanted, config, described, mesh)
+        return state, About(config, described["vocabulary"], described["fingerprint"])
 
 
 def steps_saved(folder: Path) -> list[int]:
@@ -145,6 +157,18 @@ def forget_after(folder: Path, step: int) -> None:
         for later in manager.all_steps():
             if later > step:
                 manager.delete(later)
+
+
+@contextmanager
+def _told_if_damaged(folder: Path, manager: ocp.CheckpointManager, wanted: int) -> Iterator[None]:
+    try:
+        with _one_error_alone():
+            yield
+    except Exception as error:
+        before = max((s for s in manager.all_steps() if s < wanted), default=None)
+        offered = "" if before is None else f"; before it stands step {before}: --step {before}"
+        damaged = f"the checkpoint of step {wanted} is damaged ({_first_line(error)})"
+        raise ValueError(f"{folder}: {damaged}{offered}.") from error
 
 
 def _make(folder: Path) -> None:
@@ -185,24 +209,40 @@ def _wanted(folder: Path, step: int | str) -> int:
     return int(step)
 
 
-def _read(manager: ocp.CheckpointManager, step: int) -> tuple[TrainState, About]:
-    described = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))[ABOUT]
-    config = TrainConfig(**described["config"])
+def _read_described(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))[ABOUT]
+
+
+def _read_state(
+    manager: ocp.CheckpointManager,
+    step: int,
+    config: TrainConfig,
+    described: dict[str, Any],
+    mesh: Mesh | None,
+) -> TrainState:
+    """Each process reads what its own devices hold."""
     with jax.enable_x64(config.dtype == "float64"):
-        place = SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.eval_shape(
+            lambda: _with_key_data(init_train_state(config, len(described["vocabulary"])))
+        )
         expected = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            jax.eval_shape(
-                lambda: _with_key_data(init_train_state(config, len(described["vocabulary"])))
-            ),
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            shapes,
+            _places(config, mesh, shapes),
         )
         arrays = manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(expected))
         )[STATE]
     if _digest(described, arrays) != described["digest"]:
         raise ValueError("its contents are not those that were saved")
-    state = arrays._replace(key=jax.random.wrap_key_data(arrays.key))
-    return state, About(config, described["vocabulary"], described["fingerprint"])
+    return arrays._replace(key=jax.random.wrap_key_data(arrays.key))
+
+
+def _places(config: TrainConfig, mesh: Mesh | None, state: TrainState) -> Any:
+    """A sharding for every leaf."""
+    if mesh is None:
+        return jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), state)
+    return shardings_of_state(config, mesh, state)
 
 
 def _with_key_data(state: TrainState) -> TrainState:
@@ -214,10 +254,17 @@ def _digest(described: dict[str, Any], arrays: Any) -> str:
     told = {name: value for name, value in described.items() if name != "digest"}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for leaf in jax.tree.leaves(arrays):
-        array = np.asarray(leaf)
+        array = _whole(leaf)
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _whole(leaf: Any) -> np.ndarray:
+    """The array, the parts that other processes have included."""
+    if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
 
 
 @contextmanager

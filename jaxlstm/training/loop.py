@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from numpy import ndarray
 
 from jaxlstm.tasks.text import Text, Window, split, stream_window
 from jaxlstm.training.config import TrainConfig
 from jaxlstm.training.evaluation import Evaluation, evaluate
+from jaxlstm.training.sharding import place_rows, rows_read
 from jaxlstm.training.step import Measured, TrainState, init_train_state, train_step
 from jaxlstm.validation import check_size
 
@@ -44,6 +46,7 @@ def training(
     *,
     report_every: int = 20,
     stop: Callable[[], bool] = lambda: False,
+    mesh: Mesh | None = None,
 ) -> Iterator[tuple[TrainState, Report]]:
     """Trains to ``config.steps``, and gives the state and a report every few steps.
 
@@ -55,6 +58,7 @@ def training(
         report_every: steps between two reports; where the held-out part is measured there is one
             too, and at the last step.
         stop: asked after every step; where true the run ends with a report.
+        mesh: of ``make_mesh``, where the state is in its place there (``init_train_state``).
 
     Raises:
         ValueError: a text too short for the streams; a state of another configuration or
@@ -66,17 +70,18 @@ def training(
     trained_on, held_out = split(text.points, config.held_out)
 
     def window_at(step: int) -> Window:
-        return _window(config, text.vocabulary, trained_on, step)
+        window = _window(config, text.vocabulary, trained_on, step, rows_read(mesh, config.batch))
+        return place_rows(mesh, window, config.batch)
 
     def held_out_loss(step: int) -> Evaluation | None:
         if not is_due(step, config, config.evaluate_every) or len(held_out) < 2:
             return None
-        return evaluate(config, state.params, text.vocabulary, held_out)
+        return evaluate(config, state.params, text.vocabulary, held_out, mesh)
 
     done = int(state.step)
     if done >= config.steps:
         return
-    compiled = train_step.lower(config, state, window_at(done)).compile()
+    compiled = train_step.lower(config, state, window_at(done), mesh).compile()
     measured, start = list[Measured](), time.perf_counter()
     for step in range(done + 1, config.steps + 1):
         state, of_step = compiled(state, window_at(step - 1))
@@ -112,9 +117,11 @@ def _check_state(config: TrainConfig, text: Text, state: TrainState) -> None:
         )
 
 
-def _window(config: TrainConfig, vocabulary: str, points: ndarray, step: int) -> Window:
+def _window(
+    config: TrainConfig, vocabulary: str, points: ndarray, step: int, rows: slice = slice(None)
+) -> Window:
     sizes = {"time": config.window, "batch": config.batch}
-    return stream_window(points, vocabulary, step, seed=config.seed, **sizes)
+    return stream_window(points, vocabulary, step, seed=config.seed, rows=rows, **sizes)
 
 
 def is_due(step: int, config: TrainConfig, *every: int) -> bool:

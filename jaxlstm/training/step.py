@@ -6,18 +6,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jaxlstm.tasks.text import Window
 from jaxlstm.training.config import TrainConfig
 from jaxlstm.training.model import (
-    FUNCTIONS,
     ModelParams,
     States,
     character_losses,
     computed_in,
     init_model,
     init_states,
+)
+from jaxlstm.training.sharding import (
+    functions_on,
+    made_on,
+    replicated,
+    shardings_of_params,
+    shardings_of_states,
 )
 
 
@@ -46,14 +53,32 @@ class Measured(NamedTuple):
     gradient_norm: Float[Array, ""]
 
 
-def init_train_state(config: TrainConfig, characters: int) -> TrainState:
-    """The state before the first step, for a vocabulary of ``characters``."""
+def init_train_state(config: TrainConfig, characters: int, mesh: Mesh | None = None) -> TrainState:
+    """The state before the first step, for a vocabulary of ``characters``, where it belongs."""
+    make = partial(_init_train_state, config, characters)
+    return made_on(mesh, make, partial(shardings_of_state, config))
+
+
+def _init_train_state(config: TrainConfig, characters: int) -> TrainState:
     of_params, of_steps = jax.random.split(jax.random.key(config.seed))
     params = init_model(of_params, characters, config)
     optimizer = make_optimizer(config).init(params)
     return TrainState(
         jnp.zeros((), jnp.int32), params, optimizer, init_states(config, config.batch), of_steps
     )
+
+
+def shardings_of_state(config: TrainConfig, mesh: Mesh, state: Any) -> Any:
+    """How every leaf is split over a mesh, the optimizer's as the parameters they belong to."""
+    whole, params = replicated(mesh), shardings_of_params(mesh, state.params)
+    optimizer = optax.tree_map_params(
+        make_optimizer(config),
+        lambda _, sharding: sharding,
+        state.optimizer,
+        params,
+        transform_non_params=lambda _: whole,
+    )
+    return TrainState(whole, params, optimizer, shardings_of_states(mesh, state.states), whole)
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -78,11 +103,15 @@ def _with_two_axes(params: ModelParams) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, static_argnums=(0, 3), donate_argnums=1)
 def train_step(
-    config: TrainConfig, state: TrainState, window: Window
+    config: TrainConfig, state: TrainState, window: Window, mesh: Mesh | None = None
 ) -> tuple[TrainState, Measured]:
     """The state after one step on a window of every stream; the state given is donated.
+
+    On a mesh, the state and the window are in their places there (``init_train_state``,
+    ``place_rows``),
+    and so is what comes back.
 
     The gradient goes back to the window's first character, and the recurrent states go on into the
     next window: truncated backpropagation through time, stateful.
@@ -96,7 +125,7 @@ def train_step(
             jax.tree.map(lambda leaf: jnp.where(window.first, 0, leaf), state.states),
             rate=config.dropout,
             key=jax.random.fold_in(state.key, state.step) if config.dropout else None,
-            functions=FUNCTIONS[config.gradient],
+            functions=functions_on(mesh, config),
         )
         return losses.mean(), after
 
@@ -109,4 +138,6 @@ def train_step(
         optimizer=optimizer,
         states=states,
     )
+    if mesh is not None:
+        after = jax.lax.with_sharding_constraint(after, shardings_of_state(config, mesh, after))
     return after, Measured(loss, optax.tree.norm(gradient))

@@ -1,0 +1,259 @@
+"""Training on eight devices and in two processes: the losses of one device, nothing replicated."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from drawing import assert_close, draw
+from jax.sharding import PartitionSpec as P
+
+from jaxlstm import lstm
+from jaxlstm.cli import main
+from jaxlstm.tasks.text import split, stream_window, text_of
+from jaxlstm.training import (
+    TrainConfig,
+    init_train_state,
+    make_mesh,
+    train_step,
+    training,
+)
+from jaxlstm.training.checkpoints import load, steps_saved
+from jaxlstm.training.sharding import LAYOUTS, functions_on, place_rows, rows_read
+from jaxlstm.training.step import shardings_of_state
+
+rng = np.random.default_rng(0)
+CONTENT = "".join(rng.choice(list("abcdefg"), 3000, p=np.arange(1, 8) / 28))
+TEXT = text_of(CONTENT)
+CONFIG = TrainConfig(
+    layers=2,
+    hidden=8,
+    embedding=3,
+    dropout=0.2,
+    dtype="float64",
+    batch=16,
+    window=6,
+    steps=8,
+    warmup=2,
+    learning_rate=0.02,
+    schedule="constant",
+    evaluate_every=4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def reports(config, mesh):
+    """The numbers of a run on a mesh, and where it ends."""
+    first = init_train_state(config, len(TEXT.vocabulary), mesh)
+    given, numbers = training(config, TEXT, first, report_every=1, mesh=mesh), []
+    for state, report in given:
+        last = state
+        held_out = report.held_out.nats_per_character if report.held_out else 0.0
+        numbers.append((report.loss, report.gradient_norm, held_out))
+    return np.array(numbers), (last.params, last.optimizer, last.states)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    with jax.enable_x64(True):
+        return reports(CONFIG, None)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_have_the_losses_of_one(on_one_device, layout):
+    found = reports(CONFIG, make_mesh(CONFIG, layout))
+    assert_close(jax.device_get(found), jax.device_get(on_one_device), 1e-11)
+
+
+def test_autodiff_through_split_hidden_units():
+    """With lengths; the gradient by hand is that of the test before."""
+    config = replace(CONFIG, gradient="autodiff")
+    split_units = functions_on(make_mesh(config, "hidden"), config).lstm
+    problem = draw(0, 5, 3, 2, 8, "float64")
+
+    def values_and_gradients(f):
+        values, back = jax.vjp(lambda *args: f(*args, lengths=problem.lengths), *problem[:3])
+        return values, back(problem.cotangents)
+
+    found, expected = (
+        jax.jit(values_and_gradients, static_argnums=0)(f) for f in (split_units, lstm)
+    )
+    assert_close(jax.device_get(found), jax.device_get(expected), 1e-12)
+
+
+def compiled_step(config, mesh):
+    shapes = jax.eval_shape(lambda: init_train_state(config, len(TEXT.vocabulary)))
+    state = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings_of_state(config, mesh, shapes),
+    )
+    trained_on, _ = split(TEXT.points)
+    rows, sizes = rows_read(mesh, config.batch), {"time": config.window, "batch": config.batch}
+    window = stream_window(trained_on, TEXT.vocabulary, 0, seed=0, rows=rows, **sizes)
+    return train_step.lower(config, state, place_rows(mesh, window, config.batch), mesh).compile()
+
+
+def collectives(program):
+    return re.findall(
+        r" (all-[a-z-]+?|collective-\w+|reduce-scatter)(?:-start)?\(", program.as_text()
+    )
+
+
+def specs(shardings):
+    return jax.tree.map(lambda sharding: sharding.spec, shardings)
+
+
+def test_rows_are_split_and_gradients_summed_once():
+    """At a batch whose time is cut into chunks, so that a sum within the loop would show."""
+    config = replace(CONFIG, batch=256, layers=1, dropout=0.0)
+    program = compiled_step(config, make_mesh(config))
+    (state, window), _ = program.input_shardings
+    assert specs(window[:2]) == (P(None, "data"), P(None, "data"))
+    after, _ = program.output_shardings
+    for placed in (state, after):
+        assert {leaf.spec for leaf in jax.tree.leaves(placed.states)} == {P("data")}
+        assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(placed.params))
+    assert set(collectives(program)) == {"all-reduce"}
+    (
+        entry,
+        *_,
+    ) = (line for line in program.as_text().splitlines() if line.startswith("ENTRY"))
+    assert "s32[6,32]" in entry
+    assert "s32[6,256]" not in program.as_text()
+    within_loops = program.as_text().split("\nENTRY")[0]
+    assert "all-reduce(" not in within_loops
+
+
+def test_kernels_are_split_by_hidden_units():
+    """So is what belongs to them, and no device ever has all four gates of a kernel."""
+    config = replace(CONFIG, hidden=64, layers=1, dropout=0.0)
+    program = compiled_step(config, make_mesh(config, "hidden"))
+    (before, _), _ = program.input_shardings
+    after, _ = program.output_shardings
+    columns = P(None, "hidden")
+    for state in (before, after):
+        adam = state.optimizer[1][0]
+        for params in (state.params, adam.mu, adam.nu):
+            assert specs(params.layers) == ((columns, columns, P("hidden")),)
+            assert params.readout.kernel.spec == P("hidden")
+        assert {leaf.spec for leaf in jax.tree.leaves(state.states)} == {columns}
+    assert not re.search(r"f64\[(64,256|256,64|64,4,64|4,64,64|128,256)\]", program.as_text())
+    assert {"all-gather", "reduce-scatter", "all-to-all"} <= set(collectives(program))
+
+
+SIZES = [
+    *("--layers", "1", "--hidden", "8", "--embedding", "3", "--batch", "8", "--window", "6"),
+    *("--dtype", "float64", "--warmup", "2", "--schedule", "constant"),
+    *("--evaluate-every", "40"),
+]
+PROCESS = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@contextmanager
+def two_processes(command, folder):
+    """With two devices each; what each says goes to a file, and none outlives the test."""
+    joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
+    with ExitStack() as stack:
+        processes = []
+        for number in "01":
+            told = stack.enter_context(open(folder / f"told_{number}", "w"))
+            given = [*command, "--devices", "2", *joined, number]
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told
+            )
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        yield processes
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def log_of(path):
+    """The numbers of every report, without what differs from run to run."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {line["step"]: numbers(line) for line in lines}
+
+
+def numbers(line):
+    held_out = line["held_out"] or {"nats_per_character": 0.0}
+    return np.array([line["loss"], line["gradient_norm"], held_out["nats_per_character"]])
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_run_in_two_processes_is_killed_and_resumes_on_eight_devices(tmp_path):
+    """With the losses of a run on one device all the way."""
+    text = tmp_path / "text"
+    text.write_text(CONTENT)
+    command = ["train", "--text", str(text), *SIZES]
+    moving, log = tmp_path / "moving", ["--log", str(tmp_path / "moving.jsonl")]
+    fresh = [*command, "--steps", "99999", "--checkpoint", str(moving), *log]
+    with two_processes(fresh, tmp_path) as processes:
+        wait_for(lambda: 40 in log_of(tmp_path / "moving.jsonl") or processes[0].poll() is not None)
+        processes[1].kill()
+        code = processes[0].wait(100)
+    wait_for(lambda: "lost" in (tmp_path / "told_0").read_text())
+    assert code in (1, -signal.SIGABRT)  # which comes first, JAX's error or its abort
+    *reported, told = filter(None, (tmp_path / "told_0").read_text().splitlines())
+    assert re.fullmatch(
+        "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
+        "all of them again with --resume to go on from the last checkpoint.",
+        told,
+    )
+    assert all(line.startswith("step ") for line in reported)
+    assert "step" not in (tmp_path / "told_1").read_text()
+
+    last = steps_saved(moving)[-1]
+    end, still = ["--steps", str(last + 40)], tmp_path / "still"
+    resumed = ["train", "--text", str(text), "--checkpoint", str(moving), *log, "--resume"]
+    assert main([*resumed, *end]) == 0
+    alone = [*command, *end, "--devices", "1"]
+    assert main([*alone, "--checkpoint", str(still), "--log", f"{still}.jsonl"]) == 0
+    found, expected = log_of(tmp_path / "moving.jsonl"), log_of(tmp_path / "still.jsonl")
+    assert_close(found, expected, 1e-11)
+    assert_close(load(moving)[0].params, load(still)[0].params, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--batch", "12"], "--batch: expected a multiple of the 8 devices, got 12;"),
+        (["--batch", "4"], "--batch: expected a multiple of the 8 devices, got 4;"),
+        (["--batch", "4", "--devices", "9"], "--devices: expected at most the 8 of this process"),
+        (["--coordinator", "a:1"], "--coordinator, --num-processes and --process-id: expected all"),
+        (
+            ["--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"],
+            "--process-id: expected a number below the 2 of --num-processes, got 2.",
+        ),
+    ],
+)
+def test_bad_input(tmp_path, capsys, options, told):
+    text = tmp_path / "text"
+    text.write_text(CONTENT)
+    assert main(["train", "--text", str(text), "--steps", "1", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxlstm train: {told}")
+    assert error.count("\n") == 1
