@@ -60,6 +60,7 @@ from jaxtyping import Array, Bool, Float
 from jaxlstm.both_modes import differentiated_by_hand
 from jaxlstm.cell import Gates, gate_values, next_state
 from jaxlstm.cell_derivatives import CellDerivatives, cell_derivatives, cell_jvp, cell_vjp
+from jaxlstm.chunks import chunk_size, scan_over_chunks
 from jaxlstm.masks import keep
 from jaxlstm.placement import (
     gathered,
@@ -74,8 +75,6 @@ from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
 FEW = 64
 """Sequences: a smaller batch has its inputs' products outside of the loop."""
-COLUMNS = 256
-"""Steps times sequences of a chunk: enough for products at full speed, few enough for the cache."""
 
 
 class Masks(NamedTuple):
@@ -117,18 +116,6 @@ class _Residuals(NamedTuple):
     inputs: Float[Array, "T B D"]
     saved: _Saved
     first: LSTMState
-
-
-def chunk_size(time: int, batch: int, residuals: str) -> int:
-    """How many steps a chunk has: about ``COLUMNS`` / B, or sqrt(T), dividing T if it can.
-
-    >>> chunk_size(100, 64, "gates"), chunk_size(97, 64, "gates"), chunk_size(100, 64, "chunks")
-    (4, 4, 10)
-    """
-    wanted = round(time**0.5) if residuals == "chunks" else -(-COLUMNS // max(batch, 1))
-    wanted = max(1, min(wanted, time))
-    fitting = (size for size in range(wanted, wanted // 2, -1) if time % size == 0)
-    return next(fitting, wanted)
 
 
 def _values(
@@ -226,7 +213,7 @@ def _forward(
             final, (hidden, _, _) = run(state, chunk[1])
             return final, (hidden, jax.tree.map(lambda leaf: leaf[None], state))
 
-        final, (hidden, first) = _over_chunks(forward_over_chunk, state, None, steps, size)
+        final, (hidden, first) = scan_over_chunks(forward_over_chunk, state, None, steps, size)
         saved = _Saved(hidden if choice.residuals == "outputs" else None, None, None)
     residuals = _Residuals(masks, params, inputs, saved, first)
     return (hidden, _transposed(final)), residuals
@@ -234,40 +221,6 @@ def _forward(
 
 def _after(first: Array, rest: Array) -> Array:
     return jnp.concatenate([first[None], rest])
-
-
-def _over_chunks(
-    function: Callable[[Any, Any], Any],
-    carry: Any,
-    firsts: Any,
-    steps: Any,
-    size: int,
-    *,
-    reverse: bool = False,
-) -> Any:
-    """A scan over chunks of ``size`` steps, the last of which may have fewer.
-
-    ``function`` takes the carry and a chunk: its own of ``firsts``, and its steps. Each leaf of its
-    results has steps, or something else to be put together, along the first axis.
-    """
-    whole, rest = divmod(len(jax.tree.leaves(steps)[0]), size)
-    cut = jax.tree.map(lambda a: a[: whole * size].reshape(whole, size, *a.shape[1:]), steps)
-    chunks = (jax.tree.map(lambda a: a[:whole], firsts), cut)
-
-    def over_rest(carry: Any) -> Any:
-        first = jax.tree.map(lambda a: a[whole], firsts)
-        return function(carry, (first, jax.tree.map(lambda a: a[whole * size :], steps)))
-
-    after = None
-    if rest and reverse:
-        carry, after = over_rest(carry)
-    carry, found = jax.lax.scan(function, carry, chunks, reverse=reverse)
-    if rest and not reverse:
-        carry, after = over_rest(carry)
-    found = jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), found)
-    if after is None:
-        return carry, found
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, after)
 
 
 def _linearize(
@@ -349,7 +302,7 @@ def _push_forward(
     steps = (dot_inputs, (masks, inputs, saved))
     size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
     dot_state = _transposed(dot_initial_state)
-    dot_final, dot_hidden = _over_chunks(push_over_chunk, dot_state, firsts, steps, size)
+    dot_final, dot_hidden = scan_over_chunks(push_over_chunk, dot_state, firsts, steps, size)
     return dot_hidden, _transposed(dot_final)
 
 
@@ -394,7 +347,7 @@ def _pull_back(
     zeros, *_ = vary_together((zeros, params))
     steps = (d_outputs, (masks, inputs, saved))
     size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)
-    (d_state, d_kernel, d_bias), d_inputs = _over_chunks(
+    (d_state, d_kernel, d_bias), d_inputs = scan_over_chunks(
         back_over_chunk, (_transposed(d_final), *zeros), firsts, steps, size, reverse=True
     )
     d_kernel = d_kernel.T
