@@ -35,8 +35,8 @@ In the source documents (``jaxlstm sources`` shows them, with what is misprinted
 
 Every array of a step has its features first, [H, B]: a product runs faster with the kernel on its
 left, and the four gates of ``z`` lie one after another in memory. ``x_t`` and ``h_{t-1}`` enter one
-product with both kernels, and one product takes both cotangents back. With fewer than ``FEW``
-sequences a product costs more than its arithmetic: then the inputs' part is taken out of the loop.
+product with both kernels, and one product takes both cotangents back. Of few sequences a product
+costs more than its arithmetic: then the inputs' part is taken out of the loop.
 
 What the forward pass saves for the other two is the caller's choice:
 
@@ -74,7 +74,9 @@ from jaxlstm.placement import (
 from jaxlstm.types import Activations, LSTMParams, LSTMState, at_least_float32
 
 FEW = 64
-"""Sequences: a smaller batch has its inputs' products outside of the loop."""
+"""Sequences: of a smaller batch, the inputs' products are taken out of the loops."""
+FEW_ALONE = 8
+"""The same for a forward loop that saves its outputs alone."""
 
 
 class Masks(NamedTuple):
@@ -154,7 +156,8 @@ def _forward_scan(
     saved: Callable[[LSTMState, Gates], Any],
 ) -> Callable[..., tuple[LSTMState, Any]]:
     """A function of a state and of steps, which returns the state after them and what it saved."""
-    few, activations = batch < FEW, choice.activations
+    few = batch < (FEW_ALONE if saved is _hidden_alone else FEW)
+    activations = choice.activations
     U, W = _rounded(choice, params)[:2]
     kernel = (W if few else jnp.concatenate([U, W])).T
 
