@@ -80,7 +80,14 @@ FEW_ALONE = 8
 
 
 class Masks(NamedTuple):
-    """Which steps count, which carry the state in, None where all do: [T, B], [T, 1, B] here."""
+    """Masks over time, None where they are true throughout.
+
+    Attributes:
+        valid: which steps count; the others leave the state as it is.
+        carried: which steps the state is carried into; the others start from zero.
+
+    [T, B] at the edge, [T, 1, B] in these passes.
+    """
 
     valid: Bool[Array, "*T B"] | None
     carried: Bool[Array, "*T B"] | None
@@ -158,7 +165,7 @@ def _forward_scan(
     """A function of a state and of steps, which returns the state after them and what it saved."""
     few = batch < (FEW_ALONE if saved is _hidden_alone else FEW)
     activations = choice.activations
-    U, W = _rounded(choice, params)[:2]
+    U, W = _kernels(choice, params)
     kernel = (W if few else jnp.concatenate([U, W])).T
 
     def forward_step(state: LSTMState, step_t: Any) -> tuple[LSTMState, Any]:
@@ -182,14 +189,9 @@ def _forward_scan(
     return run
 
 
-def _rounded(choice: Choice, params: LSTMParams) -> LSTMParams:
-    """As products take them."""
-    return jax.tree.map(lambda leaf: leaf.astype(choice.precision or leaf.dtype), params)
-
-
-def _both(params: LSTMParams) -> Float[Array, "N G"]:
-    """Both kernels, the inputs' first."""
-    return jnp.concatenate([params.input_kernel, params.recurrent_kernel])
+def _kernels(choice: Choice, params: LSTMParams) -> list[Array]:
+    """U and W as products take them."""
+    return [kernel.astype(choice.precision or kernel.dtype) for kernel in params[:2]]
 
 
 def _forward(
@@ -231,7 +233,7 @@ def _linearize(
 ) -> Callable[..., tuple[Float[Array, "K B H"], CellDerivatives]]:
     """A function of a chunk: the hidden state that enters every step, the diagonals [K, H, B]."""
     run = _forward_scan(choice, params, batch, _everything)
-    kernel, activations = _both(_rounded(choice, params)), choice.activations
+    kernel, activations = jnp.concatenate(_kernels(choice, params)), choice.activations
 
     def linearized(
         first: LSTMState, steps: tuple[Masks, Array, _Saved]
@@ -280,7 +282,9 @@ def _push_forward(
     masks, params, inputs, saved, firsts = residuals
     dot_params, dot_inputs, dot_initial_state = tangents
     linearized = _linearize(choice, params, inputs.shape[1])
-    kernel, dot_kernel = (_both(_rounded(choice, each)).T for each in (params, dot_params))
+    kernel, dot_kernel = (
+        jnp.concatenate(_kernels(choice, each)).T for each in (params, dot_params)
+    )
 
     def push_over_chunk(dot_state: LSTMState, chunk: Any) -> tuple[LSTMState, Array]:
         first, (dot_inputs, (masks, inputs, saved)) = chunk
@@ -319,8 +323,8 @@ def _pull_back(
     d_outputs, d_final = cotangents
     few, D = inputs.shape[1] < FEW, inputs.shape[2]
     linearized = _linearize(choice, params, inputs.shape[1])
-    rounded = _rounded(choice, params)
-    kernel = rounded.recurrent_kernel if few else _both(rounded)
+    U, W = _kernels(choice, params)
+    kernel = W if few else jnp.concatenate([U, W])
 
     def back_over_chunk(carry: Any, chunk: Any) -> tuple[Any, Array]:
         d_state, *d_sums = carry
@@ -340,13 +344,13 @@ def _pull_back(
         each = (jnp.swapaxes(d_outputs, 1, 2), derivatives, masks)
         d_state, (d_z, d_x) = jax.lax.scan(backward_step, d_state, each, reverse=True)
         if few:
-            d_x = product_of_columns(d_z, rounded.input_kernel)  # [B8]
+            d_x = product_of_columns(d_z, U)  # [B8]
         entering = jnp.concatenate([inputs, keep(_rows(masks.valid), h_tm1)], axis=-1)
         d_kernel = sum_of_columns(d_z, entering, kernel.dtype, d_sums[0])  # [B5] [B6]
         d_bias = d_z.astype(d_sums[1].dtype).sum((0, 2))  # [B7]
         return (d_state, d_sums[0] + d_kernel, d_sums[1] + d_bias), d_x
 
-    zeros = jax.tree.map(_zeros_to_sum_in, (_both(params).T, params.bias))
+    zeros = jax.tree.map(_zeros_to_sum_in, (jnp.concatenate(params[:2]).T, params.bias))
     zeros, *_ = vary_together((zeros, params))
     steps = (d_outputs, (masks, inputs, saved))
     size = chunk_size(inputs.shape[0], inputs.shape[1], choice.residuals)

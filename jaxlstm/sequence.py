@@ -89,9 +89,10 @@ def lstm(
             "outputs": 1, the outputs themselves; "chunks": the states of about sqrt(T) steps, and
             the forward pass is run again.
         precision: "bfloat16" or "float16": what both operands of every product are rounded to,
-            forward and backward, for parameters in float32. What products add up, the gates, the
-            cell state and all results stay in float32. In "float16" a cotangent below 6e-8 is
-            lost: scale the loss up, and the gradient down.
+            forward and backward, for parameters in float32 or float64. What products add up, the
+            gates, the cell state and all results stay in the parameters' dtype. In "float16" a
+            cotangent loses digits below 6e-5 and all below 6e-8, and what exceeds 65504 becomes
+            infinite: scale the loss to lie between, and the gradient back.
 
     Returns:
         outputs [T, B, H] ([T, H] unbatched) and the final state, with ``lengths`` the state at the
@@ -130,7 +131,8 @@ def lstm_autodiff(
 ) -> tuple[Array, LSTMState]:
     """The same function as ``lstm``, a plain scan of ``step`` left to JAX's autodiff: the oracle.
 
-    Arguments, results and errors are those of ``lstm``.
+    Arguments, results and errors are those of ``lstm``. With ``precision`` the gradient is JAX's,
+    which rounds the results of the backward products in place of their operands.
     """
     check_sequence(params, inputs, initial_state, lengths, resets, activations)
     check_precision(precision, params)

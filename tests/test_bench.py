@@ -9,7 +9,14 @@ import pytest
 
 from jaxlstm import lstm, step
 from jaxlstm.benchmark.alone import STATUS, _forget_peak, _peak, peak_memory
-from jaxlstm.benchmark.compare import BEST, Comparison, Entry, compare, geometric_means
+from jaxlstm.benchmark.compare import (
+    BEST,
+    Comparison,
+    Entry,
+    compare,
+    geometric_means,
+    relative_error,
+)
 from jaxlstm.benchmark.cost import Program, run_in_turn
 from jaxlstm.benchmark.peers import LSTM, ORACLE, PEERS, find_peers
 from jaxlstm.benchmark.peers.peer import Shape, Workload, draw_workload, jax_peer, own_layer
@@ -189,14 +196,42 @@ def test_a_sweep_doubles_each_size(tmp_path, capsys):
     assert "temporary memory" in plot.read_text()
 
 
-def test_lstm_left_out_fails(monkeypatch, capsys):
+def test_lstm_left_out_fails_and_the_others_are_told(monkeypatch, tmp_path, capsys):
     def wrong(task, shape, *_, **__):
         found = comparison(task, shape)
-        return found._replace(entries={}, left_out={LSTM: "differs"})
+        del found.entries[LSTM]
+        return found._replace(left_out={LSTM: "[/red] differs"})
 
     monkeypatch.setattr("jaxlstm.cli.bench.compare", wrong)
-    assert main([*SMALL, "--task", "forward"]) == 1
-    assert "lstm: differs." in capsys.readouterr().out
+    file = tmp_path / "bench.json"
+    assert main([*SMALL, "--task", "forward", "--json", str(file)]) == 1
+    assert "lstm: [/red] differs." in capsys.readouterr().out
+    haiku = json.loads(file.read_text())["comparisons"][0]["entries"]["haiku"]
+    assert (haiku["ratio_of_medians"], haiku["median_seconds"]) == (None, 0.005)
+
+
+def test_a_library_that_cannot_be_imported_is_told(monkeypatch):
+    def broken(_):
+        raise AttributeError("jax has no such attribute\nand more")
+
+    monkeypatch.setitem(PEERS, "haiku", broken)
+    assert find_peers(["haiku"]) == ({}, {"haiku": "AttributeError: jax has no such attribute"})
+
+
+def test_what_has_no_forward_pass_of_its_own_is_timed_by_gradient_alone():
+    peers = find_peers([LSTM, "lstm.outputs"])[0]
+    tasks = {
+        task: compare(task, SHAPE, "float32", peers, rounds=2) for task in ("step", "gradient")
+    }
+    assert {task: list(one.entries) for task, one in tasks.items()} == {
+        "step": [LSTM],
+        "gradient": [LSTM, "lstm.outputs"],
+    }
+
+
+def test_results_of_another_shape_do_not_agree():
+    with pytest.raises(ValueError, match=r"expected a result of shape \(3, 2\), got \(1, 2\)"):
+        relative_error(np.ones((1, 2)), np.ones((3, 2)))
 
 
 @pytest.mark.parametrize(

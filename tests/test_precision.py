@@ -58,6 +58,25 @@ def test_the_operands_of_products_are_rounded_and_nothing_else(precision, shape)
     assert_close(tuple(run(partial(lstm_autodiff, precision=precision), problem)[1]), values, 1e-6)
 
 
+@pytest.mark.usefixtures("compiled_as_for_users")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_step_rounds_what_the_one_before_left(precision):
+    """Compiled as for users, in a loop and with masks, against a loop of NumPy's."""
+    problem = draw(36, 6, 8, 3, 5, jnp.float32)
+    (U, W, b), inputs, (h, c), lengths, resets, _ = problem
+    U, W, h, c = rounded(U, precision), rounded(W, precision), np.float64(h), np.float64(c)
+    outputs, _ = run(partial(lstm, precision=precision), problem)
+    unrounded, _ = run(lstm, problem)
+    for t, x_t in enumerate(inputs):
+        h, c = (np.where(resets[t][:, None], 0, leaf) for leaf in (h, c))
+        z = rounded(x_t, precision) @ U + rounded(h, precision) @ W + np.float64(b)
+        gates = gate_values(jnp.asarray(z, jnp.float32), TANH)
+        h, c = map(np.asarray, next_state(gates, jnp.asarray(c, jnp.float32), TANH))
+        reached = np.asarray(t < lengths)
+        error = abs(np.asarray(outputs[t]) - h)[reached].max()
+        assert error < 1e-6 < 5e-5 < abs(np.asarray(unrounded[t]) - h)[reached].max()
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_gradient_is_off_by_the_rounding_of_products(precision):
     """Far less than with everything in that precision; float32 alone is far better."""
@@ -102,7 +121,7 @@ def test_precision_is_a_half_one_for_wider_parameters():
         run(partial(lstm, precision="half"), problem)
     halved = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), problem.params)
     with pytest.raises(
-        ValueError, match=r"^precision: expected float32 parameters, got bfloat16\.$"
+        ValueError, match=r"^precision: expected float32 or float64 parameters, got bfloat16\.$"
     ):
         lstm_autodiff(halved, problem.inputs.astype("bfloat16"), precision="bfloat16")
 
@@ -111,7 +130,7 @@ def test_precision_is_a_half_one_for_wider_parameters():
 def test_check_reports_what_it_does_to_the_gradient(capsys, monkeypatch, error, code):
     checked = []
     errors = {"by hand": {"inputs": error}, "float32": {"inputs": 1e-7}}
-    monkeypatch.setattr(check, "gradient_errors", lambda config: checked.append(config) or errors)
+    monkeypatch.setattr(check, "gradient_errors", lambda *given: checked.append(given) or errors)
     agreed = check_gradients(jnp.sin, jnp.sin, (1.0,), dtypes=["float32"], also=())
     monkeypatch.setattr(check, "check_lstm", lambda *_, **__: agreed)
     sizes = ["--time", "5", "--batch", "3", "--features", "2", "--hidden", "4", "--no-masks"]
@@ -119,4 +138,6 @@ def test_check_reports_what_it_does_to_the_gradient(capsys, monkeypatch, error, 
     assert main(["check", *sizes, *options]) == code
     found = json.loads(capsys.readouterr().out)
     assert (found["precision"], found["passed"]) == (errors, not code)
-    assert (checked[0].precision, checked[0].dtypes) == ("float16", ("float32",))
+    [(config, candidate)] = checked
+    assert (config.precision, config.dtypes) == ("float16", ("float32",))
+    assert candidate.keywords == {"residuals": "outputs", "precision": "float16"}

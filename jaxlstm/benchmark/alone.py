@@ -1,10 +1,9 @@
 """The memory that one implementation takes, in a process of its own."""
 
-import resource
+import contextlib
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from jaxlstm.benchmark.peers.peer import Shape, draw_workload
 
 STATUS = Path("/proc/self/status")
 """Linux's own count; ``getrusage`` there carries over the parent's."""
+FORGET = Path("/proc/self/clear_refs")
 UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes, of what ``getrusage`` counts in."""
 
@@ -35,12 +35,12 @@ class Peak(NamedTuple):
 
 
 def peak_memory(name: str, task: str, shape: Shape, dtype: str) -> Peak | None:
-    """Runs a peer's task twice in a new process; None where that was killed."""
+    """Runs a peer's task twice in a new process; None where that was killed, or raised."""
     quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), **quiet) as pool:
         try:
             return pool.submit(_measure, name, task, shape, dtype).result()
-        except BrokenProcessPool:
+        except Exception:  # killed, out of memory, or whatever a library raises
             return None
 
 
@@ -60,11 +60,14 @@ def _peak() -> int:
     """Of the resident memory, since the process began or the peak was last forgotten."""
     if STATUS.exists():
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) * 1024
+    import resource  # which not every system has
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
 def _forget_peak() -> None:
     """Linux counts afresh from here; elsewhere the compiler's own peak may hide the program's."""
-    if STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5")
+    with contextlib.suppress(OSError):
+        FORGET.write_text("5")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlstm.benchmark.cost import Program, compile_program, run_in_turn
-from jaxlstm.benchmark.peers import JAX_PEERS, LSTM, ORACLE, find_peers
+from jaxlstm.benchmark.peers import JAX_PEERS, LEANER, LSTM, ORACLE, find_peers
 from jaxlstm.benchmark.peers.peer import GRADIENT, Peer, Shape, Workload, draw_workload
 from jaxlstm.gradient_check.call import first_line
 
@@ -80,12 +80,16 @@ class Comparison(NamedTuple):
         products = 3 if self.task == GRADIENT else 1
         return products * statistics.median(self.product_seconds) / self.entries[name].median
 
-    def ratio(self, name: str) -> float:
-        """``lstm``'s median time over another's."""
+    def ratio(self, name: str) -> float | None:
+        """``lstm``'s median time over another's; None where ``lstm`` was left out."""
+        if LSTM not in self.entries:
+            return None
         return self.entries[LSTM].median / self.entries[name].median
 
-    def ratio_in_rounds(self, name: str) -> float:
+    def ratio_in_rounds(self, name: str) -> float | None:
         """The median of ``lstm``'s time over another's in the same round."""
+        if LSTM not in self.entries:
+            return None
         pairs = zip(self.entries[LSTM].seconds, self.entries[name].seconds, strict=True)
         return statistics.median(ours / theirs for ours, theirs in pairs)
 
@@ -119,6 +123,8 @@ def compare(
     expected = _in_float64(task, workload)
     programs, errors, left_out = {}, {}, {}
     for name, peer in peers.items():
+        if name in LEANER and task != GRADIENT:
+            continue
         try:
             prepared = peer.prepare(task, workload)
             errors[name] = relative_error(prepared.read(prepared.program.start()), expected)
@@ -143,6 +149,8 @@ def relative_error(found: Any, expected: Any) -> float:
 
     def error(one: Any, other: Any) -> float:
         one, other = (np.asarray(leaf, np.float64) for leaf in (one, other))
+        if one.shape != other.shape:
+            raise ValueError(f"expected a result of shape {other.shape}, got {one.shape}.")
         return float(np.abs(one - other).max() / np.abs(other).max())
 
     return float(np.max(jax.tree.leaves(jax.tree.map(error, found, expected))))
@@ -201,10 +209,10 @@ def geometric_means(comparisons: Iterable[Comparison]) -> dict[str, dict[str, di
 
 
 def _ratios(one: Comparison) -> dict[str, float]:
-    if LSTM not in one.entries:
-        return {}
-    ratios = {name: one.ratio(name) for name in one.entries if name != LSTM}
-    return ratios | ({BEST: one.ratio(one.best)} if one.best else {})
+    others = {name: name for name in one.entries if name != LSTM}
+    others |= {BEST: one.best} if one.best else {}
+    ratios = {called: one.ratio(name) for called, name in others.items()}
+    return {called: ratio for called, ratio in ratios.items() if ratio is not None}
 
 
 def _mean(ratios: list[float]) -> dict[str, float]:

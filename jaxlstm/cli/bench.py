@@ -14,7 +14,7 @@ from jaxlstm.benchmark.alone import Peak, peak_memory
 from jaxlstm.benchmark.compare import Comparison, compare, geometric_means
 from jaxlstm.benchmark.grid import DOUBLINGS, GRID, INFERENCE, SWEPT, Plan, plan_grid, plan_sweep
 from jaxlstm.benchmark.peers import LSTM, ORACLE, PEERS, find_peers
-from jaxlstm.benchmark.peers.peer import GRADIENT, TASKS, Peer, Shape
+from jaxlstm.benchmark.peers.peer import GRADIENT, TASKS, Peer, Shape, threads
 from jaxlstm.cli.arguments import (
     BadInputError,
     add_json,
@@ -38,8 +38,8 @@ LEGEND = """ms: the median of the rounds; spread: between their quartiles, of th
 of the medians; by round: the median of the rounds' ratios; share: of the rate at which the forward
 arithmetic runs as one product, in the same rounds (a gradient takes three such); temp: temporaries
 of the compiled program; peak: what a process of its own held at most, beyond arguments and
-libraries (a few MB are its first run's); build: compiling ahead; error: against
-float64.""".replace("\n", " ")
+libraries (a few MB are its first run's), or on an accelerator with its arguments; build: compiling
+ahead; error: against float64.""".replace("\n", " ")
 DTYPES = ("float32", "bfloat16", "float64")
 PACKAGES = ("jax", "flax", "equinox", "dm-haiku", "keras", "torch")
 
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the others need memory too
     peers, missing = find_peers(_names(options))
     console, about = Console(quiet=options.json == "-"), _about(options, missing)
-    console.print(_told(about), highlight=False)
+    console.print(_told(about), highlight=False, markup=False)
     with jax.enable_x64(options.dtype == "float64"):
         result = about | _measured(console, options, plans, peers)
     if figures:
@@ -145,7 +145,7 @@ def _about(options: argparse.Namespace, missing: dict[str, str]) -> dict[str, An
     return {
         "device": device.device_kind,
         "platform": device.platform,
-        "threads": len(os.sched_getaffinity(0)),
+        "threads": threads(),
         "dtype": options.dtype,
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "not_measured": missing,

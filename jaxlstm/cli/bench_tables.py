@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from jaxlstm.benchmark.alone import Peak
@@ -23,10 +24,11 @@ def comparison_table(one: Comparison, peaks: Mapping[str, Peak | None]) -> Table
             name,
             _milliseconds(entry.median),
             f"{(upper - lower) / entry.median:.0%}",
-            *_ratios(one, name),
+            _ratio(one.ratio(name)),
+            _ratio(one.ratio_in_rounds(name)),
             f"{one.share(name):.0%}",
             _megabytes(entry.temporary_bytes),
-            _megabytes(peak and peak.added_bytes),
+            _megabytes(peak and (peak.device_bytes or peak.added_bytes)),
             f"{entry.compile_seconds:.1f}",
             f"{entry.error:.0e}",
         )
@@ -61,7 +63,7 @@ def growth_table(axis: str, along: Sequence[Comparison]) -> Table:
 
 
 def _reasons(one: Comparison) -> list[str]:
-    return [f"{name}: {why}." for name, why in one.left_out.items()]
+    return [escape(f"{name}: {why}.") for name, why in one.left_out.items()]
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
@@ -72,10 +74,8 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def _ratios(one: Comparison, name: str) -> tuple[str, str]:
-    if "lstm" not in one.entries:
-        return "-", "-"
-    return f"{one.ratio(name):.2f}", f"{one.ratio_in_rounds(name):.2f}"
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def _milliseconds(seconds: float) -> str:

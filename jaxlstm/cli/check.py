@@ -159,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
         costs = {} if report.mismatches else _costs(problem, dtype, name)
         progress("derivations")
         agreement = None if report.mismatches else _agreement(config, candidate, name)
-    errors = gradient_errors(config) if config.precision and report.passed else {}
+    errors = gradient_errors(config, candidate) if config.precision and report.passed else {}
     passed = (
         report.passed
         and (agreement is None or _agreed(agreement, name))
@@ -225,7 +225,7 @@ def _config(options: argparse.Namespace) -> CheckConfig:
 def _dtypes(options: argparse.Namespace) -> tuple[str, ...]:
     if options.precision is None:
         return tuple(dict.fromkeys(options.dtype or CheckConfig.dtypes))
-    if options.dtype not in (None, ["float32"]):
+    if set(options.dtype or ["float32"]) != {"float32"}:
         raise BadInputError("--precision: expected --dtype float32 or none, got another.")
     return ("float32",)
 

@@ -40,7 +40,7 @@ def lstm_agreement(
 
     Args:
         problem: as drawn by ``draw_problem`` for random inputs, not for a text.
-        config: the same.
+        config: the same, without a precision, which not all derivations have.
         candidate: what to call the derivation under test.
 
     >>> from jaxlstm.lstm_check import CheckConfig, draw_problem, lstm_agreement

@@ -1,6 +1,7 @@
 """What half precision does to the gradient, beside the exact one."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,22 @@ LIMIT = 8
 """The largest error that passes, in units of the precision's eps."""
 
 
-def gradient_errors(config: CheckConfig) -> dict[str, dict[str, float]]:
+def gradient_errors(config: CheckConfig, lstm: Any = None) -> dict[str, dict[str, float]]:
     """Relative errors of the gradient in ``config.precision``, by the way and by the argument.
 
     Against autodiff of the plain scan in float64, at the same numbers: ``lstm`` in float32; with
     its products in that precision, by hand and by autodiff; with all arguments in it.
+
+    Args:
+        config: with a precision.
+        lstm: one whose products are rounded, in place of ``lstm`` by hand.
 
     >>> errors = gradient_errors(CheckConfig(4, 2, 2, 3, precision="float16"))
     >>> [1e-5 < of["inputs"] < 1e-2 for of in errors.values()]
     [False, True, True, True]
     """
     exact = draw_problem(dataclasses.replace(config, precision=None))
-    rounded = draw_problem(config)
+    rounded = draw_problem(config, lstm)
     with jax.enable_x64(True):
         point = make_point(exact.reference, exact.args, exact.cotangents)
         single = point.rounded(jnp.float32)

@@ -72,7 +72,7 @@ def draw_problem(config: CheckConfig, lstm: Any = None) -> Problem:
     Args:
         config: sizes, activations, seed, text and whether with masks.
         lstm: a function with ``lstm``'s signature in its place. It is called with ``activations``
-            only where they are not tanh.
+            only where they are not tanh, and rounds to the precision by itself.
 
     Raises:
         ValueError: a text that cannot be used, a function that does not take ``lstm``'s arguments.

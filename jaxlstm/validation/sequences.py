@@ -38,7 +38,9 @@ def check_precision(precision: Any, params: LSTMParams) -> None:
         return
     check_choice("precision", precision, PRECISIONS)
     if params.bias.dtype in PRECISIONS:
-        raise ValueError(f"precision: expected float32 parameters, got {params.bias.dtype}.")
+        raise ValueError(
+            f"precision: expected float32 or float64 parameters, got {params.bias.dtype}."
+        )
 
 
 def check_params(params: Any, name: str = "params") -> tuple[int, int]:

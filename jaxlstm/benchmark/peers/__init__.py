@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from jaxlstm.benchmark.peers.peer import Peer, jax_peer, own_layer
+from jaxlstm.gradient_check.call import first_line
 from jaxlstm.sequence import lstm, lstm_autodiff, step
 from jaxlstm.validation import RESIDUALS
 
-__all__ = ["JAX_PEERS", "LSTM", "ORACLE", "OURS", "PEERS", "find_peers"]
+__all__ = ["JAX_PEERS", "LEANER", "LSTM", "ORACLE", "OURS", "PEERS", "find_peers"]
 
 LSTM = "lstm"
 """What the others are compared with."""
@@ -31,9 +32,11 @@ def _ours(residuals: str) -> Callable[[str], Peer]:
     return lambda name: jax_peer(name, lambda _: own_layer(leaner, step))
 
 
+LEANER = {f"lstm.{residuals}": _ours(residuals) for residuals in RESIDUALS[1:]}
+"""Which have nothing of their own but their gradient."""
 OURS: dict[str, Callable[[str], Peer]] = {
     LSTM: lambda name: jax_peer(name, lambda _: own_layer(lstm, step)),
-    **{f"lstm.{residuals}": _ours(residuals) for residuals in RESIDUALS[1:]},
+    **LEANER,
 }
 JAX_PEERS: dict[str, Callable[[str], Peer]] = {
     ORACLE: lambda name: jax_peer(name, lambda _: own_layer(lstm_autodiff, step)),
@@ -55,6 +58,6 @@ def find_peers(names: Iterable[str]) -> tuple[dict[str, Peer], dict[str, str]]:
     for name in names:
         try:
             found[name] = PEERS[name](name)
-        except ImportError as error:
-            missing[name] = str(error)
+        except Exception as error:  # what a library raises that does not fit this JAX
+            missing[name] = str(error) if isinstance(error, ImportError) else first_line(error)
     return found, missing

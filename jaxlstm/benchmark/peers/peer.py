@@ -1,5 +1,6 @@
 """What the benchmark asks of an implementation of the LSTM, ours and others'."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,13 @@ from jaxlstm.types import LSTMParams, LSTMState
 
 FORWARD, GRADIENT, STEP = TASKS = ("forward", "gradient", "step")
 """Outputs of a sequence; derivatives of mean(outputs^2) by all arguments; one step's state."""
+
+
+def threads() -> int:
+    """As many as this process may have."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Shape(NamedTuple):

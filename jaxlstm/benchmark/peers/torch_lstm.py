@@ -1,6 +1,5 @@
 """``torch.nn.LSTM``: transposed kernels, and two biases, of which the second is zero and frozen."""
 
-import os
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from jaxlstm.benchmark.cost import Program
-from jaxlstm.benchmark.peers.peer import FORWARD, STEP, Peer, Prepared, Workload
+from jaxlstm.benchmark.peers.peer import FORWARD, STEP, Peer, Prepared, Workload, threads
 from jaxlstm.types import LSTMParams, LSTMState
 
 
@@ -21,7 +20,7 @@ def peer(name: str) -> Peer:
     backend = jax.default_backend()
     if backend not in ("cpu", "gpu") or (backend == "gpu" and not torch.cuda.is_available()):
         raise ImportError(f"this torch cannot use the device that JAX has, a {backend}")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads())
     return Peer(name, _prepare)
 
 
@@ -36,6 +35,7 @@ def _prepare(task: str, workload: Workload) -> Prepared:
         for weight, leaf in zip(weights, workload.params, strict=True):
             weight.copy_(_tensor(leaf.T))
         getattr(module, f"bias_hh{suffix}").zero_().requires_grad_(False)
+    module.train(task not in (STEP, FORWARD))
     if task == STEP:
         return _prepared(torch.no_grad()(lambda: module(inputs[0], (h, c))), _state)
     if task == FORWARD:
