@@ -322,28 +322,36 @@ def plot_costs(result: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(4 * columns, 3.4 * rows), layout="constrained")
     figure.suptitle(f"{result['device']}, {result['threads']} threads, {result['dtype']}")
     panels = figure.subplots(rows, columns, squeeze=False).flat
+    names = dict.fromkeys(name for one in comparisons for name in one["entries"])
+    colours = {name: f"C{k}" if k < 10 else "black" for k, name in enumerate(names)}
+    drawn = {}
     for axes, one in zip(panels, comparisons, strict=False):
         sizes = ",".join(str(one[size]) for size in ("time", "batch", "features", "hidden"))
         axes.set(
             xlabel="temporary memory, MB", ylabel="milliseconds", title=f"{one['task']} {sizes}"
         )
         axes.title.set_fontsize(10)
-        _draw_dots(axes, one["entries"])
+        drawn |= _draw_dots(axes, one["entries"], colours)
+    figure.legend(drawn.values(), drawn, loc="outside right upper", fontsize=8)
     for axes in panels[len(comparisons) :]:
         axes.set_axis_off()
     return figure
 
 
-def _draw_dots(axes: Axes, entries: Mapping[str, Any]) -> None:
-    for k, (name, entry) in enumerate(entries.items()):
+def _draw_dots(
+    axes: Axes, entries: Mapping[str, Any], colours: Mapping[str, str]
+) -> dict[str, Any]:
+    """What was drawn, by the implementation's name."""
+    drawn = {}
+    for name, entry in entries.items():
         milliseconds, size = 1e3 * entry["median_seconds"], entry["temporary_bytes"]
         if size is None:
-            axes.axhline(milliseconds, color=f"C{k}", linestyle="--", label=name)
+            drawn[name] = axes.axhline(milliseconds, color=colours[name], linestyle="--")
         else:
-            axes.plot(size / 1e6, milliseconds, "o", color=f"C{k}", label=name)
+            (drawn[name],) = axes.plot(size / 1e6, milliseconds, "o", color=colours[name])
     axes.margins(x=0.2)
     axes.set(xlim=(0, None), ylim=(0, None))
-    axes.legend(fontsize=6)
+    return drawn
 
 
 def plot_growth(result: Mapping[str, Any]) -> Figure:
