@@ -12,7 +12,7 @@ from jaxlstm.validation import ACTIVATION_NAMES
 SIGNATURES = ((6, 2, 3, 4), (1, 1, 2, 1), (12, 3, 5, 2), (25, 4, 3, 6))
 PAIRS = [Activations(*names) for names in itertools.product(ACTIVATION_NAMES, repeat=2)]
 CASES = [(SIGNATURES[k % 4], PAIRS[k % 9]) for k in range(9)]
-DRAWS = 30
+DRAWS = 15
 DTYPES = ("float64", "float32", "bfloat16")
 
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")

@@ -28,8 +28,8 @@ def assert_caught(mutants, shape, dtype):
 
 @pytest.mark.slow
 def test_noticeable_mutants_are_caught_in_float64():
-    """One in three."""
-    assert_caught(ALL[::3], SHAPES[0], "float64")
+    """One in five."""
+    assert_caught(ALL[::5], SHAPES[0], "float64")
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_noticeable_mutants_are_caught_in_float64():
 )
 def test_some_mutants_at_larger_sizes(shape, dtype):
     """A few; a run over all, in both dtypes, takes more than an hour."""
-    assert_caught(ALL[3::92], shape, dtype)
+    assert_caught(ALL[3::184], shape, dtype)
 
 
 @pytest.mark.slow
