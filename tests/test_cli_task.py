@@ -53,6 +53,7 @@ def test_an_lstm_that_does_not_meet_the_criterion_is_exit_code_1(capsys):
         ),
         (["task", "reber", "--plot", "a.gif"], "--plot: expected a .png, .pdf or .svg file"),
         (["train", "--hidden", "8"], "expected --text FILE or --corpus NAME beside these options."),
+        (["train", "--seed", "0"], "expected --text FILE or --corpus NAME beside these options."),
         (["train", "--resume"], "expected --text FILE or --corpus NAME beside these options."),
     ],
 )

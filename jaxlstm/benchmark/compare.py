@@ -122,9 +122,9 @@ def compare(
     workload = draw_workload(shape, dtype)
     expected = _in_float64(task, workload)
     programs, errors, left_out = {}, {}, {}
+    if task != GRADIENT:
+        peers = {name: peer for name, peer in peers.items() if name not in LEANER}
     for name, peer in peers.items():
-        if name in LEANER and task != GRADIENT:
-            continue
         try:
             prepared = peer.prepare(task, workload)
             errors[name] = relative_error(prepared.read(prepared.program.start()), expected)

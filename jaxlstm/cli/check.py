@@ -119,15 +119,11 @@ def add_parser(commands: Any) -> None:
         help="a function with lstm's signature, to be checked in lstm's place; it is called with "
         "drawn lengths [B] and resets [T, B], which it must honour",
     )
-    parser.add_argument(
-        "--residuals", choices=RESIDUALS, help="check lstm with this saved (default gates)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="check lstm in float32 with its products in this, and show what that does to the "
-        "gradient",
-    )
+    for name, choices, explanation in (
+        ("residuals", RESIDUALS, "check lstm with this saved (default gates)"),
+        ("precision", PRECISIONS, "check lstm with products in this, and its error"),
+    ):
+        parser.add_argument(f"--{name}", choices=choices, help=explanation)
     parser.add_argument(
         "--no-masks",
         dest="masks",

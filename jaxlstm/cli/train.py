@@ -154,8 +154,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _without_text(options: argparse.Namespace) -> int:
     """The Reber task, which needs no text; no option here is for it."""
-    given = set(vars(options).values()) - {options.command, options.run, None, False}
-    if given:
+    given = {name for name, value in vars(options).items() if value is not None}
+    if given - {"command", "run"} - ({"resume"} if not options.resume else set()):
         raise BadInputError("expected --text FILE or --corpus NAME beside these options.")
     return learn_reber()
 

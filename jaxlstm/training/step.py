@@ -110,8 +110,7 @@ def train_step(
     """The state after one step on a window of every stream; the state given is donated.
 
     On a mesh, the state and the window are in their places there (``init_train_state``,
-    ``place_rows``),
-    and so is what comes back.
+    ``place_rows``), and so is what comes back.
 
     The gradient goes back to the window's first character, and the recurrent states go on into the
     next window: truncated backpropagation through time, stateful.

@@ -1,4 +1,9 @@
-"""A configuration for each task of ``jaxlstm.tasks``, with which every seed learns it."""
+"""A configuration for each task of ``jaxlstm.tasks``.
+
+With theirs, ten seeds of the LSTM learn ``reber``, ``noise-free``, ``adding`` and
+``temporal-order``. ``copy`` was learned on the one seed that was tried; ``temporal-order-3`` was
+not tried.
+"""
 
 import dataclasses
 from typing import Any

@@ -117,20 +117,14 @@ def _init_cell(key: Array, input_size: int, config: TaskConfig) -> LSTMParams | 
 
 
 def _optimizer(config: TaskConfig) -> optax.GradientTransformation:
-    """Clipping and Adam, but for its two rates."""
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam())
-
-
-def _updated(config: TaskConfig, params: TaskParams, directions: Any) -> TaskParams:
-    """A step along Adam's directions."""
-    return TaskParams(
-        cell=_moved(params.cell, directions.cell, config.learning_rate),
-        readout=_moved(params.readout, directions.readout, config.readout_rate),
+    """Adam after clipping by the global norm, with a rate of the readout's own."""
+    rates = {"cell": config.learning_rate, "readout": config.readout_rate}
+    scaled: Any = {part: optax.scale(-rate) for part, rate in rates.items()}
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.scale_by_adam(),
+        optax.partition(scaled, TaskParams._make(rates)),
     )
-
-
-def _moved(part: Any, directions: Any, rate: float) -> Any:
-    return jax.tree.map(lambda leaf, direction: leaf - rate * direction, part, directions)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -148,8 +142,8 @@ def _train(
 
         (loss, errors), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         with jax.numpy_dtype_promotion("standard"):
-            directions, optimizer = _optimizer(config).update(gradient, state.optimizer)
-        params = _updated(config, state.params, directions)
+            updates, optimizer = _optimizer(config).update(gradient, state.optimizer)
+        params: Any = optax.apply_updates(state.params, updates)
         right = (errors < task.criterion.error).mean()
         return TaskState(state.step + 1, params, optimizer, state.key), (loss, right)
 
