@@ -122,7 +122,7 @@ def plot_task(result: Mapping[str, Any]) -> Figure:
             _draw_trial(losses, shares, trial, colour, None if n else method["name"])
     if result["published"]:
         for axes in (losses, shares):
-            axes.axvline(result["published"], color="0.4", linestyle="--")
+            axes.axvline(result["published"]["sequences"], color="0.4", linestyle="--")
     losses.set(yscale="log", ylabel="training loss")
     losses.set_title(f"{result['task']}, T = {result['time_lag']}", fontsize=10)
     shares.set(xlabel="training sequences", ylabel="share right", ylim=(-0.03, 1.03))

@@ -46,11 +46,20 @@ def test_an_lstm_that_does_not_meet_the_criterion_is_exit_code_1(capsys):
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (["task", "adding", "--time-lag", "5"], "time_lag: expected at least 20, got 5."),
+        (["task", "adding", "--time-lag", "5"], "--time-lag: expected from 20 to 100,000, got 5."),
         (
             ["task", "reber", "--budget", "10"],
-            "budget: expected at least 200 sequences, 25 batches",
+            "--budget: expected at least 200 sequences, 25 batches",
         ),
+        (
+            ["task", "adding", "--seed", "4294967295"],
+            "--seed: expected from 0 to 4,294,967,295, got",
+        ),
+        (
+            ["task", "noise-free", "--time-lag", "99999"],
+            "--time-lag: expected test sequences of at",
+        ),
+        (["task", "reber", "--hidden", "999999"], "--hidden: expected parameters and optimizer of"),
         (["task", "reber", "--plot", "a.gif"], "--plot: expected a .png, .pdf or .svg file"),
         (["train", "--hidden", "8"], "expected --text FILE or --corpus NAME beside these options."),
         (["train", "--seed", "0"], "expected --text FILE or --corpus NAME beside these options."),

@@ -293,7 +293,7 @@ def changed(path, content):
         (["--text", "{text}", "--hidden", "0"], "hidden: expected at least 1, got 0."),
         (["--text", "{text}", "--dropout", "1.5"], "dropout: expected a number from 0 and below 1"),
         (["--text", "{text}", "--dtype", "int8"], "dtype: expected one of"),
-        (["--text", "{text}", "--seed", "-1"], "seed: expected a number from 0 and below"),
+        (["--text", "{text}", "--seed", "-1"], "seed: expected from 0 to 4,294,967,295"),
         (["--text", "{text}", "--checkpoint", "{empty}"], "empty: expected a folder for"),
         (["--text", "{text}", "--checkpoint", "{run}"], "expected a folder without checkpoints"),
         (["--text", "{text}", "--resume"], "--resume: expected --checkpoint DIR beside it."),

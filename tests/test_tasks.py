@@ -1,14 +1,17 @@
 """Tasks with long time lags: what is drawn, against witnesses; when it counts as learned."""
 
+import dataclasses
 import re
 from collections import defaultdict
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlstm.rtrl import gradient_errors
+from jaxlstm.readout import cross_entropy, logits
+from jaxlstm.rtrl import gradient_errors, online_gradients, truncated_gradients
 from jaxlstm.tasks.adding import adding
 from jaxlstm.tasks.copy_memory import chance, copy_memory
 from jaxlstm.tasks.long_lag import TASKS
@@ -16,7 +19,7 @@ from jaxlstm.tasks.noise_free import noise_free
 from jaxlstm.tasks.reber import SYMBOLS, reber
 from jaxlstm.tasks.task import Batch, sequences
 from jaxlstm.tasks.temporal_order import temporal_order
-from jaxlstm.training import TaskConfig
+from jaxlstm.training import TaskConfig, task_config, to_criterion
 from jaxlstm.training.task_training import init_task_state, task_outputs
 
 INNER = "B(?:TS*X(?:XT*VP)*(?:S|XT*VV)|PT*V(?:PXT*V)*(?:V|PS))E"
@@ -195,8 +198,8 @@ def test_chance_is_the_loss_of_who_guesses_the_copies():
     assert np.allclose(task.loss(outputs, given), chance(3), rtol=1e-5)
 
 
-def test_an_exact_estimate_is_the_gradient_and_truncation_is_not():
-    task = reber()
+def test_the_gradient_is_the_one_that_is_named():
+    task = noise_free(5)
     batch = next(sequences(task, batch=2, seed=0))
     params = init_task_state(task, TaskConfig(hidden=3), 0).params
 
@@ -206,21 +209,86 @@ def test_an_exact_estimate_is_the_gradient_and_truncation_is_not():
 
         return jax.tree.map(np.asarray, jax.jit(jax.grad(loss))(params))
 
-    bptt, exact = gradient(), gradient(gradient="exact")
-    assert gradient_errors(exact, bptt).relative_norm < 1e-5
-    truncated = gradient(gradient="truncated", window=2)
-    assert gradient_errors(truncated.readout, bptt.readout).relative_norm < 1e-5
-    assert gradient_errors(truncated.cell, bptt.cell).relative_norm > 0.01
+    def loss_t(h_t, of_t):
+        x_t, symbol = of_t
+        return cross_entropy(logits(params.readout, jnp.concatenate([h_t, x_t], -1)), symbol) / 5
+
+    bptt = gradient()
+    for name, estimate in {
+        "exact": partial(online_gradients, estimator="exact"),
+        "snap1": partial(online_gradients, estimator="snap1"),
+        "cell": partial(online_gradients, estimator="cell"),
+        "truncated": partial(truncated_gradients, window=2),
+    }.items():
+        found = gradient(gradient=name, window=2)
+        _, expected, _ = estimate(loss_t, params.cell, batch.inputs, (batch.inputs, batch.targets))
+        expected = jax.tree.map(lambda leaf: leaf.sum(0), expected)
+        assert gradient_errors(found.cell, expected).relative_norm < 1e-5
+        assert gradient_errors(found.readout, bptt.readout).relative_norm < 1e-5
+        assert (gradient_errors(found.cell, bptt.cell).relative_norm < 1e-5) == (name == "exact")
+
+
+def test_training_begins_with_gates_of_the_lag_and_steps_of_the_rates():
+    task = reber(20)
+    config = task_config(task, hidden=3, batch=2, closed=True, learning_rate=0.01, readout_rate=0.2)
+    before = init_task_state(task, config, 0)
+    bias = np.log([1 / 20, 20, 1, 1]).repeat(3)  # input gate, forget gate, candidate, output gate
+    assert np.allclose(before.params.cell.bias, bias)
+    config = dataclasses.replace(config, budget=50)
+    ((params, _),) = to_criterion(task, config, seed=0)
+    moved = jax.tree.map(lambda old, new: np.abs(new - old).max(), before.params, params)
+    assert 0.01 < moved.cell.bias < 0.25 < moved.readout.bias < 5
+
+
+def test_the_criterion_is_tested_on_sequences_of_its_own():
+    task, drawn = noise_free(2), {11: set(), 41: set()}
+    criterion = task.criterion._replace(sequences=11)
+
+    def draw(key, batch):
+        jax.debug.callback(lambda words: drawn[batch].add(tuple(words.tolist())), jax.random.key_data(key))
+        return task.draw(key, batch)
+
+    spied = task._replace(draw=draw, criterion=criterion)
+    *_, (_, report) = to_criterion(spied, task_config(task, hidden=3, batch=41), seed=1)
+    jax.effects_barrier()
+    assert report.met
+    assert len(drawn[41]) == report.sequences / 41
+    assert len(drawn[11]) >= 1
+    assert not drawn[11] & drawn[41]
+
+
+@pytest.mark.parametrize(
+    ("task", "published", "lag", "tested", "error"),
+    [
+        (reber(), 8_440, 5, 512, 0),
+        (reber(50), None, 5, 512, 0),
+        (noise_free(), 5_040, 99, 100, 0.25),
+        (noise_free(50), None, 49, 100, 0.25),
+        (adding(), 74_000, 50, 2000, 0.04),
+        (adding(500), 209_000, 250, 2000, 0.04),
+        (adding(1000), 853_000, 500, 2000, 0.04),
+        (temporal_order(), 31_390, 39, 2000, 0.3),
+        (temporal_order(symbols=3), 571_100, 23, 2000, 0.3),
+        (copy_memory(), None, 20, 100, 0),
+    ],
+)
+def test_the_numbers_are_the_published_ones(task, published, lag, tested, error):
+    assert (task.published and task.published.sequences) == published
+    assert task.shortest_lag == lag
+    assert (task.criterion.sequences, task.criterion.error) == (tested, error)
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: adding(19), "time_lag: expected at least 20, got 19"),
-        (lambda: reber(5), "time_lag: expected at least 6, got 5"),
+        (lambda: adding(19), "time_lag: expected from 20 to 100,000, got 19"),
+        (lambda: reber(5), "time_lag: expected from 6 to 100,000, got 5"),
         (lambda: temporal_order(symbols=4), "symbols: expected 2 or 3, got 4"),
         (lambda: sequences(reber(), batch=0, seed=0), "batch: expected at least 1, got 0"),
         (lambda: TaskConfig(cell="rnn", gradient="snap1"), "gradient: expected one of 'bptt', got"),
+        (lambda: sequences(reber(), batch=1, seed=2**32), "seed: expected from 0 to 4,294,967,295"),
+        (lambda: to_criterion(reber(), TaskConfig(), seed=-1), "seed: expected from 0 to"),
+        (lambda: TaskConfig(clip=0.0), "clip: expected a number above 0, got 0.0"),
         (lambda: TaskConfig(batch=8, budget=199), "budget: expected at least 200 sequences"),
     ],
 )

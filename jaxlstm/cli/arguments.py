@@ -29,6 +29,16 @@ def users_input() -> Iterator[None]:
         raise BadInputError(str(error)) from error
 
 
+@contextlib.contextmanager
+def users_options() -> Iterator[None]:
+    """Around what takes options by their names: what is told of one names the option."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, told = str(error).partition(":")
+        raise BadInputError(f"--{name.replace('_', '-')}:{told}") from error
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers bad input with one line and exit code 2."""
 

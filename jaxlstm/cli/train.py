@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxlstm.cli.arguments import (
     BadInputError,
@@ -28,6 +26,7 @@ from jaxlstm.cli.arguments import (
     text_named,
     text_source,
     users_input,
+    users_options,
     writable_file,
     write_json,
     writing,
@@ -35,6 +34,7 @@ from jaxlstm.cli.arguments import (
 from jaxlstm.cli.checkpoints import orbax
 from jaxlstm.cli.distributed import PLACES, Stop, add_devices, check_alike, connected, mesh_for
 from jaxlstm.cli.plots import plotting
+from jaxlstm.cli.progress import told_progress
 from jaxlstm.cli.task import learn_reber
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import (
@@ -170,18 +170,11 @@ def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> St
             f"--checkpoint {options.checkpoint}: expected a folder without checkpoints, got one up "
             f"to step {saved[-1]}; give --resume to go on from it, or another folder."
         )
-    config = _configured(given)
+    with users_options():
+        config = TrainConfig(**given)
     with jax.enable_x64(config.dtype == "float64"):
         mesh = mesh_for(options, config)
         return Start(config, init_train_state(config, len(text.vocabulary), mesh), mesh)
-
-
-def _configured(given: dict[str, Any]) -> TrainConfig:
-    try:
-        return TrainConfig(**given)
-    except ValueError as error:
-        name, _, told = str(error).partition(":")
-        raise BadInputError(f"--{name.replace('_', '-')}:{told}") from error
 
 
 def _resumed(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> Start:
@@ -322,13 +315,7 @@ def _log(
 @contextmanager
 def _progress(config: TrainConfig, done: int) -> Iterator[Callable[[Report], None]]:
     """A bar with loss, bits a character, speed and the time left."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
-    )
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+    with told_progress() as progress:
         task = progress.add_task("steps", total=config.steps, completed=done, told="compiling")
 
         def show(report: Report) -> None:

@@ -13,12 +13,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxlstm.tasks.task import Batch, Criterion, Task, at_end, check_lag
+from jaxlstm.tasks.task import Batch, Criterion, Published, Task, at_end, check_lag
 
-PUBLISHED = {100: 74_000, 500: 209_000, 1000: 853_000}
-CRITERION = Criterion(
-    "the last output is off by less than 0.04 in all of 2,000 sequences", 2000, 0.04, 0.01
+OTHERWISE = (
+    "mean of 10 trials; 2 blocks of 2 cells, 93 weights, a logistic output; the 2,000 sequences "
+    "without an error are part of the number"
 )
+PUBLISHED = {
+    time_lag: Published(sequences, OTHERWISE)
+    for time_lag, sequences in ((100, 74_000), (500, 209_000), (1000, 853_000))
+}
+CRITERION = Criterion(
+    "the last output is off by less than 0.04 in all of 2,000 sequences", 2000, 0.04
+)
+"""That of 1997 also asks for a mean error below 0.01, which squared errors below 0.04^2 are."""
 
 
 def adding(time_lag: int = 100) -> Task:
@@ -32,8 +40,9 @@ def adding(time_lag: int = 100) -> Task:
     """
     check_lag(time_lag, 20)
     draw = partial(_draw, time_lag)
+    sizes = (time_lag, time_lag // 2, 2, 1)
     published = PUBLISHED.get(time_lag)
-    return Task("adding", time_lag, 2, 1, draw, squared_error, absolute_error, CRITERION, published)
+    return Task("adding", *sizes, draw, squared_error, absolute_error, CRITERION, published)
 
 
 def _draw(time_lag: int, key: Array, batch: int) -> Batch:

@@ -32,7 +32,7 @@ def copy_memory(time_lag: int = 10) -> Task:
     """Copy memory.
 
     Args:
-        time_lag: T, the steps from the last symbol to be copied to the first copy.
+        time_lag: T; each symbol is copied T + 10 steps after it was read.
 
     Raises:
         ValueError, TypeError: a T below 1.
@@ -44,7 +44,7 @@ def copy_memory(time_lag: int = 10) -> Task:
         *(100, 0.0, chance(time_lag) / 10),
     )
     draw = partial(_draw, time_lag)
-    sizes = (time_lag, LETTERS + 2, LETTERS + 1)
+    sizes = (time_lag, time_lag + COPIED, LETTERS + 2, LETTERS + 1)
     return Task("copy", *sizes, draw, copy_loss, copy_margin, criterion, None)
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxlstm.tasks.task import (
     Batch,
     Criterion,
+    Published,
     Task,
     check_lag,
     margin_of_others,
@@ -39,7 +40,13 @@ EXITS = (4, 5)
 LONGEST = 6
 """Lags; one string in some thousands is longer, and cut off there."""
 SHORTEST = 6
-"""Steps from the second symbol to the last but one, at least."""
+"""Symbols from the second to the last but one, at least."""
+PUBLISHED = Published(
+    8_440,
+    "mean of 30 trials of the best of five set-ups, the others 9,500 to 39,740; 3 blocks of 2 "
+    "cells, 276 weights, logistic outputs; 256 strings to train on, drawn again and again, and 256 "
+    "to test; RTRL of recurrent networks learned it in some of the trials",
+)
 CRITERION = Criterion(
     "every symbol that may come next is rated above every other, at each step of 512 strings",
     *(512, 0.0),
@@ -62,16 +69,16 @@ def reber(time_lag: int = SHORTEST) -> Task:
     """The embedded Reber grammar.
 
     Args:
-        time_lag: the fewest steps from the second symbol to the last but one, 6, as published.
-            Above it, the arcs that lead out of the inner loops are taken with the probability
-            3 / time_lag, and strings are as much longer.
+        time_lag: 6 for the grammar as published. Above it, the arcs that lead out of the inner
+            loops are taken with the probability 3 / time_lag, for longer strings: 41 symbols in
+            the mean with 50, where it is 12 with 6. Short ones remain possible.
 
     Raises:
         ValueError, TypeError: a lag below 6.
     """
     check_lag(time_lag, SHORTEST)
-    sizes = (time_lag, len(SYMBOLS), len(SYMBOLS))
-    published = 8_440 if time_lag == SHORTEST else None
+    sizes = (time_lag, SHORTEST - 1, len(SYMBOLS), len(SYMBOLS))
+    published = PUBLISHED if time_lag == SHORTEST else None
     draw = partial(_draw, time_lag)
     return Task("reber", *sizes, draw, next_symbol_loss, margin_of_illegal, CRITERION, published)
 

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxlstm.readout import cross_entropy
-from jaxlstm.validation import check_size
+from jaxlstm.validation import check_seed, check_size
+
+LONGEST_LAG = 100_000
 
 
 class Batch(NamedTuple):
@@ -50,37 +52,52 @@ class Criterion(NamedTuple):
         return (errors < self.error).all() & (losses.mean() < self.mean_loss)
 
 
+class Published(NamedTuple):
+    """What Hochreiter and Schmidhuber (1997) report of their LSTM.
+
+    Attributes:
+        sequences: trained on, to the criterion, in the mean over trials.
+        otherwise: how their set-up differs from this one, in what belongs to the task.
+    """
+
+    sequences: int
+    otherwise: str
+
+
 class Task(NamedTuple):
-    """A task; hashable, so that it passes through jit as a static argument.
+    """A task; a static argument under jit, where each one that is made compiles anew.
 
     Attributes:
         name: of the task.
-        time_lag: its own parameter: how long something must be remembered.
+        time_lag: its own parameter, T or p.
+        shortest_lag: the steps, at least, from the last input that is to be remembered to an
+            output that needs it.
         input_size: D.
         output_size: K.
         draw: ``draw(key, batch)`` gives that many fresh sequences; pure, for jit.
         loss: of each sequence, to train on.
         error: of each sequence, for the criterion.
         criterion: when the task is learned.
-        published: the training sequences that the LSTM of 1997 needed, where there is a number.
+        published: what the LSTM of 1997 needed, where there is a number.
     """
 
     name: str
     time_lag: int
+    shortest_lag: int
     input_size: int
     output_size: int
     draw: Callable[[Array, int], Batch]
     loss: Measure
     error: Measure
     criterion: Criterion
-    published: int | None
+    published: Published | None
 
 
 def sequences(task: Task, *, batch: int, seed: int) -> Iterator[Batch]:
     """Fresh sequences without end; the same seed gives the same ones.
 
     Raises:
-        ValueError, TypeError: a batch below 1.
+        ValueError, TypeError: a batch below 1, a seed that is not from 0 to 2^32 - 1.
 
     >>> from jaxlstm.tasks.adding import adding
     >>> inputs, targets, lengths = next(sequences(adding(), batch=3, seed=0))
@@ -88,6 +105,7 @@ def sequences(task: Task, *, batch: int, seed: int) -> Iterator[Batch]:
     ((110, 3, 2), (3,), True)
     """
     check_size("batch", batch)
+    check_seed(seed)
     draw, key = jax.jit(task.draw, static_argnums=1), jax.random.key(seed)
     return (draw(jax.random.fold_in(key, step), batch) for step in count())
 
@@ -95,8 +113,8 @@ def sequences(task: Task, *, batch: int, seed: int) -> Iterator[Batch]:
 def check_lag(time_lag: int, least: int) -> None:
     """Requires a time lag that the task can have."""
     check_size("time_lag", time_lag)
-    if time_lag < least:
-        raise ValueError(f"time_lag: expected at least {least}, got {time_lag}.")
+    if not least <= time_lag <= LONGEST_LAG:
+        raise ValueError(f"time_lag: expected from {least} to {LONGEST_LAG:,}, got {time_lag:,}.")
 
 
 def at_end(outputs: Float[Array, "T B K"], lengths: Int[Array, " B"]) -> Float[Array, "B K"]:

@@ -3,7 +3,7 @@
 Checkpoints stand in ``jaxlstm.training.checkpoints``, which needs the extra ``train``.
 """
 
-from jaxlstm.training.config import ESTIMATES, TaskConfig, TrainConfig
+from jaxlstm.training.config import BLOCK, ESTIMATES, TaskConfig, TrainConfig
 from jaxlstm.training.evaluation import Evaluation, evaluate
 from jaxlstm.training.loop import Report, check_streams, is_due, training
 from jaxlstm.training.model import (
@@ -22,10 +22,11 @@ from jaxlstm.training.step import (
     make_optimizer,
     train_step,
 )
-from jaxlstm.training.task_configs import task_config
+from jaxlstm.training.task_configs import rnn_config, task_config
 from jaxlstm.training.task_training import TaskParams, TaskReport, to_criterion
 
 __all__ = [
+    "BLOCK",
     "ESTIMATES",
     "FUNCTIONS",
     "Evaluation",
@@ -46,6 +47,7 @@ __all__ = [
     "make_mesh",
     "make_optimizer",
     "model_logits",
+    "rnn_config",
     "sample",
     "task_config",
     "to_criterion",

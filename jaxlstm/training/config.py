@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from jaxlstm.validation import check_size
+from jaxlstm.validation import check_seed, check_size
 
 GRADIENTS = ("hand", "autodiff")
 SCHEDULES = ("cosine", "constant")
@@ -71,9 +71,8 @@ class TrainConfig:
             _check_range(name, getattr(self, name), high)
         for name in ("learning_rate", "weight_decay", "clip", "warmup"):
             _check_range(name, getattr(self, name))
-        for name in ("warmup", "seed"):
-            _check_whole(name, getattr(self, name))
-        _check_range("seed", self.seed, 2.0**32)
+        _check_whole("warmup", self.warmup)
+        check_seed(self.seed)
         _check_choice("dtype", self.dtype, TRAINED_IN)
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("gradient", self.gradient, GRADIENTS)
@@ -124,7 +123,7 @@ class TaskConfig:
         for name in ("window", "hidden", "batch", "time_scale", "budget"):
             check_size(name, getattr(self, name))
         for name in ("learning_rate", "readout_rate", "clip"):
-            _check_range(name, getattr(self, name))
+            _check_positive(name, getattr(self, name))
         if self.budget < BLOCK * self.batch:
             raise ValueError(
                 f"budget: expected at least {BLOCK * self.batch} sequences, {BLOCK} batches of "
@@ -143,6 +142,12 @@ def _check_range(name: str, value: Any, high: float = math.inf) -> None:
     if not 0 <= value < high:
         below = "" if high == math.inf else f" and below {high:g}"
         raise ValueError(f"{name}: expected a number from 0{below}, got {value}.")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    _check_range(name, value)
+    if value == 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value}.")
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

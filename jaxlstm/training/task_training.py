@@ -24,6 +24,7 @@ from jaxlstm.sequence import lstm
 from jaxlstm.tasks.task import Batch, Task
 from jaxlstm.training.config import BLOCK, TaskConfig
 from jaxlstm.types import LSTMParams, ReadoutParams
+from jaxlstm.validation import check_seed
 
 
 class TaskParams(NamedTuple):
@@ -45,13 +46,15 @@ class TaskState(NamedTuple):
         step: optimizer steps done.
         params: of the network.
         optimizer: optax's state.
-        key: of the run; the sequences of a step are drawn with ``fold_in(key, step)``.
+        key: the sequences of a step are drawn with ``fold_in(key, step)``.
+        test_key: and so are those that the criterion is tested on.
     """
 
     step: Int[Array, ""]
     params: TaskParams
     optimizer: optax.OptState
     key: Array
+    test_key: Array
 
 
 class TaskReport(NamedTuple):
@@ -83,15 +86,24 @@ def to_criterion(
         config: of the network and its training.
         seed: of all draws; another one compiles nothing anew.
 
+    Raises:
+        ValueError, TypeError: a seed that is not a whole number from 0 to 2^32 - 1.
+
     >>> from jaxlstm.tasks.reber import reber
     >>> *_, (params, report) = to_criterion(reber(), TaskConfig(hidden=4, batch=2, budget=100))
     >>> report.sequences, report.met
     (100, False)
     """
-    state = init_task_state(task, config, seed)
+    check_seed(seed)
+    return _blocks(task, config, init_task_state(task, config, seed))
+
+
+def _blocks(
+    task: Task, config: TaskConfig, state: TaskState
+) -> Iterator[tuple[TaskParams, TaskReport]]:
     for done in range(config.batch * BLOCK, config.budget + 1, config.batch * BLOCK):
         state, losses, right = _train(task, config, state)
-        met = float(right[-1]) == 1 and bool(_meets(task, config, state))
+        met = bool(right[-1].all()) and bool(_meets(task, config, state))
         yield state.params, TaskReport(done, float(losses.mean()), float(right.mean()), met)
         if met:
             return
@@ -99,12 +111,13 @@ def to_criterion(
 
 def init_task_state(task: Task, config: TaskConfig, seed: int) -> TaskState:
     """The state before the first step."""
-    of_cell, of_readout, of_steps = jax.random.split(jax.random.key(seed), 3)
+    of_cell, of_readout, *of_sequences = jax.random.split(jax.random.key(seed), 4)
     glorot = jax.nn.initializers.glorot_uniform()
     kernel = glorot(of_readout, (config.hidden + task.input_size, task.output_size))
     readout = ReadoutParams(kernel, jnp.zeros(task.output_size))
     params = TaskParams(_init_cell(of_cell, task.input_size, config), readout)
-    return TaskState(jnp.zeros((), jnp.int32), params, _optimizer(config).init(params), of_steps)
+    optimizer = _optimizer(config).init(params)
+    return TaskState(jnp.zeros((), jnp.int32), params, optimizer, *of_sequences)
 
 
 def _init_cell(key: Array, input_size: int, config: TaskConfig) -> LSTMParams | RNNParams:
@@ -130,8 +143,8 @@ def _optimizer(config: TaskConfig) -> optax.GradientTransformation:
 @partial(jax.jit, static_argnums=(0, 1))
 def _train(
     task: Task, config: TaskConfig, state: TaskState
-) -> tuple[TaskState, Float[Array, " BLOCK"], Float[Array, " BLOCK"]]:
-    """A block of steps: the loss of each, and the share of its batch that was right before it."""
+) -> tuple[TaskState, Float[Array, " BLOCK"], Bool[Array, "BLOCK B"]]:
+    """A block of steps: the loss of each, and which of its batch were right before it."""
 
     def body(state: TaskState, _: None) -> tuple[TaskState, tuple[Array, Array]]:
         batch = task.draw(jax.random.fold_in(state.key, state.step), config.batch)
@@ -144,8 +157,8 @@ def _train(
         with jax.numpy_dtype_promotion("standard"):
             updates, optimizer = _optimizer(config).update(gradient, state.optimizer)
         params: Any = optax.apply_updates(state.params, updates)
-        right = (errors < task.criterion.error).mean()
-        return TaskState(state.step + 1, params, optimizer, state.key), (loss, right)
+        after = state._replace(step=state.step + 1, params=params, optimizer=optimizer)
+        return after, (loss, errors < task.criterion.error)
 
     state, (losses, right) = jax.lax.scan(body, state, length=BLOCK)
     return state, losses, right
@@ -154,7 +167,7 @@ def _train(
 @partial(jax.jit, static_argnums=(0, 1))
 def _meets(task: Task, config: TaskConfig, state: TaskState) -> Bool[Array, ""]:
     """Whether the criterion holds on sequences that no step trains on."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
+    key = jax.random.fold_in(state.test_key, state.step)
     batch = task.draw(key, task.criterion.sequences)
     outputs = task_outputs(config, state.params, batch)
     return task.criterion.is_met(task.error(outputs, batch), task.loss(outputs, batch))

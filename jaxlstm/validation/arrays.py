@@ -20,6 +20,14 @@ def check_size(name: str, size: Any) -> None:
         raise ValueError(f"{name}: expected at least 1, got {size}.")
 
 
+def check_seed(seed: Any) -> None:
+    """Requires a whole number that no other one has the draws of."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise TypeError(f"seed: expected a whole number, got {seed!r}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed: expected from 0 to {2**32 - 1:,}, got {seed:,}.")
+
+
 def check_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Requires a floating dtype that JAX can hold now, and returns it."""
     try:
