@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import assert_close, draw
@@ -80,17 +81,39 @@ def test_eight_devices_have_the_losses_of_one(on_one_device, layout):
 
 def test_autodiff_through_split_hidden_units():
     """With lengths; the gradient by hand is that of the test before."""
-    config = replace(CONFIG, gradient="autodiff")
-    split_units = functions_on(make_mesh(config, "hidden"), config).lstm
     problem = draw(0, 5, 3, 2, 8, "float64")
 
     def values_and_gradients(f):
         values, back = jax.vjp(lambda *args: f(*args, lengths=problem.lengths), *problem[:3])
         return values, back(problem.cotangents)
 
-    found, expected = (
-        jax.jit(values_and_gradients, static_argnums=0)(f) for f in (split_units, lstm)
-    )
+    assert_same_in_units(values_and_gradients, "autodiff")
+
+
+def test_forward_mode_through_split_hidden_units():
+    """By hand, and over its gradient by hand; three chunks of time."""
+    problem, v = (draw(seed, 9, 64, 2, 8, "float64") for seed in (1, 2))
+
+    def tangents(f):
+        def values(*args):
+            return f(*args, lengths=problem.lengths)
+
+        def curved(*args):
+            outputs, final = values(*args)
+            return jnp.sin(outputs).sum() + (final.hidden * final.cell).sum()
+
+        gradient = jax.grad(curved, (0, 1, 2))
+        _, hessian_times = jax.linearize(gradient, *problem[:3])
+        return jax.jvp(values, problem[:3], v[:3]), hessian_times(*v[:3])
+
+    assert_same_in_units(tangents, "hand")
+
+
+def assert_same_in_units(of, gradient):
+    """``of(f)`` where eight devices have a hidden unit each, as where one has all."""
+    config = replace(CONFIG, gradient=gradient)
+    split_units = functions_on(make_mesh(config, "hidden"), config).lstm
+    found, expected = (jax.jit(of, static_argnums=0)(f) for f in (split_units, lstm))
     assert_close(jax.device_get(found), jax.device_get(expected), 1e-12)
 
 
