@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -15,10 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import assert_close, draw
+from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
 from jaxlstm import lstm
 from jaxlstm.cli import main
+from jaxlstm.cli.arguments import BadInputError
+from jaxlstm.cli.distributed import check_alike, check_shared
 from jaxlstm.tasks.text import split, stream_window, text_of
 from jaxlstm.training import (
     TrainConfig,
@@ -185,13 +189,17 @@ PROCESS = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:])
 
 @contextmanager
 def two_processes(command, folder):
-    """With two devices each; what each says goes to a file, and none outlives the test."""
+    """With two devices each; what each says goes to a file, and none outlives the test.
+
+    A {} in the command stands for the number of the process.
+    """
     joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
     with ExitStack() as stack:
         processes = []
         for number in "01":
             told = stack.enter_context(open(folder / f"told_{number}", "w"))
-            given = [*command, "--devices", "2", *joined, number]
+            own = [part.format(number) for part in command]
+            given = [*own, "--devices", "2", *joined, number]
             process = subprocess.Popen(
                 [sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told
             )
@@ -217,44 +225,121 @@ def numbers(line):
     return np.array([line["loss"], line["gradient_norm"], held_out["nats_per_character"]])
 
 
-def wait_for(condition, seconds=120):
+def told_by(number, folder):
+    """The lines that one of two processes said."""
+    return [line for line in (folder / f"told_{number}").read_text().splitlines() if line]
+
+
+def wait_for(condition, processes=(), seconds=120):
+    """Until it holds, while all of the processes run."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
+        assert all(process.poll() is None for process in processes)
         time.sleep(0.02)
 
 
-def test_a_run_in_two_processes_is_killed_and_resumes_on_eight_devices(tmp_path):
+def test_a_run_in_two_processes_is_stopped_killed_and_resumes_on_eight_devices(tmp_path):
     """With the losses of a run on one device all the way."""
     text = tmp_path / "text"
     text.write_text(CONTENT)
     command = ["train", "--text", str(text), *SIZES]
     moving, log = tmp_path / "moving", ["--log", str(tmp_path / "moving.jsonl")]
+
+    def reported(step):
+        return lambda: max(log_of(tmp_path / "moving.jsonl"), default=0) >= step
+
     fresh = [*command, "--steps", "99999", "--checkpoint", str(moving), *log]
     with two_processes(fresh, tmp_path) as processes:
-        wait_for(lambda: 40 in log_of(tmp_path / "moving.jsonl") or processes[0].poll() is not None)
+        wait_for(reported(20), processes)
+        processes[1].terminate()
+        assert [process.wait(100) for process in processes] == [130, 130]
+    (*_, told), by_other = told_by(0, tmp_path), told_by(1, tmp_path)
+    stopped = steps_saved(moving)[-1]
+    assert told.startswith(f"jaxlstm train: stopped after step {stopped} and saved; go on with: ")
+    assert told.endswith("--num-processes 2 --process-id 0 --resume")
+    assert by_other == []
+    assert stopped % 20 == 0
+    assert [step for step in steps_saved(moving) if step % 40] == [stopped] * (stopped % 40 > 0)
+    assert max(log_of(tmp_path / "moving.jsonl")) == stopped
+
+    resumed = ["train", "--text", str(text), "--checkpoint", str(moving), *log, "--resume"]
+    with two_processes(resumed, tmp_path) as processes:
+        wait_for(reported(stopped + 20), processes)
         processes[1].kill()
         code = processes[0].wait(100)
     wait_for(lambda: "lost" in (tmp_path / "told_0").read_text())
     assert code in (1, -signal.SIGABRT)  # which comes first, JAX's error or its abort
-    *reported, told = filter(None, (tmp_path / "told_0").read_text().splitlines())
+    *measured, told = told_by(0, tmp_path)
     assert re.fullmatch(
         "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
         "all of them again with --resume to go on from the last checkpoint.",
         told,
     )
-    assert all(line.startswith("step ") for line in reported)
+    assert all(line.startswith("step ") for line in measured)
     assert "step" not in (tmp_path / "told_1").read_text()
 
     last = steps_saved(moving)[-1]
-    end, still = ["--steps", str(last + 40)], tmp_path / "still"
-    resumed = ["train", "--text", str(text), "--checkpoint", str(moving), *log, "--resume"]
+    end, still = ["--steps", str(last + 20)], tmp_path / "still"
     assert main([*resumed, *end]) == 0
     alone = [*command, *end, "--devices", "1"]
     assert main([*alone, "--checkpoint", str(still), "--log", f"{still}.jsonl"]) == 0
     found, expected = log_of(tmp_path / "moving.jsonl"), log_of(tmp_path / "still.jsonl")
     assert_close(found, expected, 1e-11)
     assert_close(load(moving)[0].params, load(still)[0].params, 1e-11)
+
+
+OTHERS = "--process-id 1: expected the text and the options of process 0, got others."
+
+
+def test_two_processes_with_other_texts(tmp_path):
+    """Of the same characters."""
+    for number, content in enumerate((CONTENT, CONTENT[::-1])):
+        (tmp_path / f"text_{number}").write_text(content)
+    with two_processes(["train", "--text", f"{tmp_path}/text_{{}}", *SIZES], tmp_path) as processes:
+        assert [process.wait(100) for process in processes] == [2, 2]
+    assert told_by(0, tmp_path) == told_by(1, tmp_path) == [f"jaxlstm train: {OTHERS}"]
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """As if the caller were process 1 of two, and the first that all of them asked process 0."""
+    asked = []
+
+    def gathered(array):
+        asked.append(array)
+        return np.stack([asked[0], array])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: min(len(asked), 1))
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    monkeypatch.setattr(multihost_utils, "sync_global_devices", lambda _: None)
+
+
+@pytest.mark.usefixtures("two")
+def test_processes_differ_in_their_own_options_alone():
+    def check(text, **options):
+        given = {"seed": 3, "layout": None, "checkpoint": "here", "log": "here", "process_id": 0}
+        check_alike(Namespace(**given | options), text)
+
+    check(TEXT)
+    check(TEXT, log=None, process_id=1, checkpoint="there")
+    others = [{"seed": 4}, {"layout": "hidden"}, {"checkpoint": None}]
+    for text, options in [(text_of(CONTENT[::-1]), {}), *((TEXT, other) for other in others)]:
+        with pytest.raises(BadInputError, match=f"^{re.escape(OTHERS)}$"):
+            check(text, **options)
+
+
+@pytest.mark.usefixtures("two")
+def test_processes_that_see_other_folders(tmp_path):
+    mine, same, other = tmp_path / "mine", tmp_path / "same", tmp_path / "other"
+    mine.mkdir()
+    same.symlink_to(mine)
+    other.mkdir()
+    check_shared(mine)
+    with pytest.raises(BadInputError, match=r"other: expected a folder .* one in process 1\.$"):
+        check_shared(other)
+    assert not [*mine.iterdir(), *other.iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -268,12 +353,23 @@ def test_a_run_in_two_processes_is_killed_and_resumes_on_eight_devices(tmp_path)
             ["--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"],
             "--process-id: expected a number below the 2 of --num-processes, got 2.",
         ),
+        (
+            ["--coordinator", "..:1", "--num-processes", "2", "--process-id", "1"],
+            "--coordinator ..:1: UnicodeError: ",
+        ),
+        (
+            ["--coordinator", "127.0.0.1:{used}", "--num-processes", "2", "--process-id", "0"],
+            "--coordinator 127.0.0.1:{used}: OSError: ",
+        ),
     ],
 )
 def test_bad_input(tmp_path, capsys, options, told):
     text = tmp_path / "text"
     text.write_text(CONTENT)
-    assert main(["train", "--text", str(text), "--steps", "1", *options]) == 2
+    with socket.create_server(("", 0)) as listener:
+        used = listener.getsockname()[1]
+        given = [option.format(used=used) for option in options]
+        assert main(["train", "--text", str(text), "--steps", "1", *given]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"jaxlstm train: {told}")
+    assert error.startswith(f"jaxlstm train: {told.format(used=used)}")
     assert error.count("\n") == 1
