@@ -32,7 +32,7 @@ from jaxlstm.training import (
     training,
 )
 from jaxlstm.training.checkpoints import load, steps_saved
-from jaxlstm.training.sharding import LAYOUTS, functions_on, place_rows, rows_read
+from jaxlstm.training.sharding import functions_on, place_rows, rows_read
 from jaxlstm.training.step import shardings_of_state
 
 rng = np.random.default_rng(0)
@@ -77,10 +77,23 @@ def on_one_device():
         return reports(CONFIG, None)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_eight_devices_have_the_losses_of_one(on_one_device, layout):
+def on_each(tree):
+    """The shapes that a device has of the leaves."""
+    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.shape, tree)
+
+
+@pytest.mark.parametrize(
+    ("layout", "kernels", "states"),
+    [("data", [(8, 32), (8, 32), (32,)], (2, 8)), ("hidden", [(8, 4), (8, 4), (4,)], (16, 1))],
+)
+def test_eight_devices_have_the_losses_of_one(on_one_device, layout, kernels, states):
     found = reports(CONFIG, make_mesh(CONFIG, layout))
     assert_close(jax.device_get(found), jax.device_get(on_one_device), 1e-11)
+    _, (params, optimizer, last_states) = found
+    adam = optimizer[1][0]
+    for like_params in (params, adam.mu, adam.nu):
+        assert list(on_each(like_params.layers[1])) == kernels
+    assert on_each(last_states) == ((states, states), (states, states))
 
 
 def test_autodiff_through_split_hidden_units():
@@ -157,14 +170,17 @@ def test_rows_are_split_and_gradients_summed_once():
     assert set(collectives(program)) == {"all-reduce"}
     entry = next(line for line in program.as_text().splitlines() if line.startswith("ENTRY"))
     assert "s32[6,32]" in entry
-    assert "s32[6,256]" not in program.as_text()
+    assert not re.search(r"\[(\d+,)*256[,\]]", program.as_text())  # nothing of the whole batch
     within_loops = program.as_text().split("\nENTRY")[0]
     assert "all-reduce(" not in within_loops
 
 
 def test_kernels_are_split_by_hidden_units():
-    """So is what belongs to them, and no device ever has all four gates of a kernel."""
-    config = replace(CONFIG, hidden=64, layers=1, dropout=0.0)
+    """So is what belongs to them, and no device ever has all four gates of a kernel.
+
+    Of the hidden states of all units, none has those of the whole sequence, three chunks of time.
+    """
+    config = replace(CONFIG, hidden=64, layers=1, dropout=0.0, batch=128)
     program = compiled_step(config, make_mesh(config, "hidden"))
     (before, _), _ = program.input_shardings
     after, _ = program.output_shardings
@@ -176,6 +192,8 @@ def test_kernels_are_split_by_hidden_units():
             assert params.readout.kernel.spec == P("hidden")
         assert {leaf.spec for leaf in jax.tree.leaves(state.states)} == {columns}
     assert not re.search(r"f64\[(64,256|256,64|64,4,64|4,64,64|128,256)\]", program.as_text())
+    assert "f64[2,128,64]" in program.as_text()
+    assert not re.search(r"f64\[(6,128,64|6,64,128|384,64|64,384)\]", program.as_text())
     assert {"all-gather", "reduce-scatter", "all-to-all"} <= set(collectives(program))
 
 
