@@ -2,17 +2,19 @@
 
 import argparse
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import jax
@@ -26,6 +28,8 @@ from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import TrainConfig
 from jaxlstm.training.sharding import LAYOUTS, make_mesh
 
+MEETING = 300
+"""Seconds in which all processes must have been started."""
 HEARTBEAT = 30
 """Seconds without a sign of life after which a process is lost; one that died is lost at once."""
 SHUTDOWN = 15
@@ -36,11 +40,14 @@ ASKED_EVERY = 20
 """Steps after which the processes ask each other whether to stop."""
 LOST = re.compile("Gloo|NCCL|[Cc]oordination ?[Ss]ervice|UNAVAILABLE|DEADLINE_EXCEEDED")
 """What JAX's errors hold where another process was lost."""
-WITNESS = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
+WITNESS = "import sys; sys.stdin.read() or print('jaxlstm train:', sys.argv[1], file=sys.stderr)"
+NOT_MET = f"it was killed, or not all of them met at {{}} within {MEETING} seconds"
 
 
 PLACES = ("devices", "layout", "coordinator", "num_processes", "process_id")
 """The options here."""
+OWN = {"process_id", "coordinator", "text", "corpus", "checkpoint", "log", "plot", "json", "run"}
+"""The options that may differ from process to process; the texts may not."""
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +74,8 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
 
 
 def _address(text: str) -> str:
-    if not re.fullmatch(r".+:\d{1,5}", text):
+    _, _, port = text.rpartition(":")
+    if not (re.fullmatch(r".+:\d{1,5}", text) and 0 < int(port) < 2**16):
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}.")
     return text
 
@@ -90,16 +98,17 @@ def connected(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if not _several(options):
         yield options
         return
-    with _witness(f"jaxlstm train: {_ended(options, 'it was killed, or ')}") as dismiss:
+    with _witness(_ended(options, NOT_MET.format(options.coordinator))):
+        _initialize(options)
+    with _witness(_ended(options, f"it was killed, or {_lost(options)}")) as dismiss:
         try:
-            _initialize(options)
             with _silent() if options.process_id else contextlib.nullcontext():
                 yield _of_this_process(options)
             jax.distributed.shutdown()
         except Exception as error:
             dismiss()
             if LOST.search(str(error)):
-                _leave(_ended(options), 1)
+                _leave(_ended(options, _lost(options)), 1)
             if isinstance(error, BadInputError):
                 _leave(str(error), 2)
             raise
@@ -131,12 +140,15 @@ def _several(options: argparse.Namespace) -> bool:
     return True
 
 
-def _ended(options: argparse.Namespace, why: str = "") -> str:
+def _ended(options: argparse.Namespace, why: str) -> str:
+    return f"process {options.process_id} of {options.num_processes} ended: {why}."
+
+
+def _lost(options: argparse.Namespace) -> str:
     saved = "nothing was saved, for there was no --checkpoint"
     if options.checkpoint:
         saved = "start all of them again with --resume to go on from the last checkpoint"
-    place = f"process {options.process_id} of {options.num_processes}"
-    return f"{place} ended: {why}another process was lost; {saved}."
+    return f"another process was lost; {saved}"
 
 
 @contextlib.contextmanager
@@ -179,17 +191,26 @@ def _descriptors_to(log: int) -> Iterator[None]:
 
 
 def _initialize(options: argparse.Namespace) -> None:
+    """Waits for the other processes; a Ctrl-C meanwhile ends this one at once."""
+    host, _, port = options.coordinator.rpartition(":")
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        socket.getaddrinfo(host.strip("[]"), port)
+        if options.process_id == 0:
+            socket.create_server(("", int(port))).close()
         jax.distributed.initialize(
             options.coordinator,
             options.num_processes,
             options.process_id,
             cluster_detection_method="deactivate",
+            initialization_timeout=MEETING,
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,
         )
-    except RuntimeError as error:
+    except (OSError, UnicodeError, RuntimeError) as error:
         raise BadInputError(f"--coordinator {options.coordinator}: {first_line(error)}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -208,18 +229,35 @@ def _of_this_process(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**vars(options) | own)
 
 
-def check_alike(config: TrainConfig, text: Text, step: int) -> None:
+def check_alike(options: argparse.Namespace, text: Text) -> None:
     """Requires the same run in every process."""
     if jax.process_count() == 1:
         return
-    described = json.dumps([dataclasses.asdict(config), fingerprint(text), step])
+    shared = {name: value for name, value in vars(options).items() if name not in OWN}
+    described = json.dumps([shared, options.checkpoint is None, fingerprint(text)])
     digest = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint32)
     digests = multihost_utils.process_allgather(digest)
     others = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
     if others:
         raise BadInputError(
-            f"--process-id {others[0]}: expected the text, the options and the checkpoint of "
-            "process 0, got others."
+            f"--process-id {others[0]}: expected the text and the options of process 0, got others."
+        )
+
+
+def check_shared(folder: Path) -> None:
+    """Requires a folder, which is there, to be one and the same in every process."""
+    if jax.process_count() == 1:
+        return
+    mark = folder / ".process_0"
+    if jax.process_index() == 0:
+        mark.touch()
+    multihost_utils.sync_global_devices("marked")
+    seen = multihost_utils.process_allgather(np.array(mark.exists()))
+    mark.unlink(missing_ok=True)
+    if not seen.all():
+        raise BadInputError(
+            f"--checkpoint {folder}: expected a folder that all processes see, got another one in "
+            f"process {int(seen.argmin())}."
         )
 
 

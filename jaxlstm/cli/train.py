@@ -32,7 +32,15 @@ from jaxlstm.cli.arguments import (
     writing,
 )
 from jaxlstm.cli.checkpoints import orbax
-from jaxlstm.cli.distributed import PLACES, Stop, add_devices, check_alike, connected, mesh_for
+from jaxlstm.cli.distributed import (
+    PLACES,
+    Stop,
+    add_devices,
+    check_alike,
+    check_shared,
+    connected,
+    mesh_for,
+)
 from jaxlstm.cli.plots import plotting
 from jaxlstm.cli.progress import told_progress
 from jaxlstm.cli.task import learn_reber
@@ -139,10 +147,10 @@ def run(options: argparse.Namespace) -> int:
         stop = Stop(stack.enter_context(_interrupted()))
         with users_input():
             text = text_named(options)
+            check_alike(options, text)
             begin = _resumed if options.resume else _fresh
             start = begin(options, text, given)
             check_streams(start.config, text)
-            check_alike(start.config, text, int(start.state.step))
         stack.enter_context(jax.enable_x64(start.config.dtype == "float64"))
         save = _saving(options, text, start, stack)
         try:
@@ -214,6 +222,7 @@ def _saving(options: argparse.Namespace, text: Text, start: Start, stack: ExitSt
             checkpoints.forget_after(options.checkpoint, options.step)
         opened = checkpoints.open_checkpoints(options.checkpoint, keep=options.keep or 3)
         manager = stack.enter_context(opened)
+    check_shared(options.checkpoint)
 
     def save(state: TrainState, report: Report) -> None:
         held_out = report.held_out and report.held_out.nats_per_character
