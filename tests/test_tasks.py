@@ -245,7 +245,10 @@ def test_the_criterion_is_tested_on_sequences_of_its_own():
     criterion = task.criterion._replace(sequences=11)
 
     def draw(key, batch):
-        jax.debug.callback(lambda words: drawn[batch].add(tuple(words.tolist())), jax.random.key_data(key))
+        def note(words):
+            drawn[batch].add(tuple(words.tolist()))
+
+        jax.debug.callback(note, jax.random.key_data(key))
         return task.draw(key, batch)
 
     spied = task._replace(draw=draw, criterion=criterion)
