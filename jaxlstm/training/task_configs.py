@@ -19,7 +19,7 @@ CONFIGS = {
     ),
     "adding": TaskConfig(hidden=16, batch=32, budget=40_000),
     "temporal-order": TaskConfig(hidden=16, batch=16, budget=10_000),
-    "temporal-order-3": TaskConfig(hidden=16, batch=16, budget=100_000),
+    "temporal-order-3": TaskConfig(hidden=16, batch=16, budget=20_000),
     "copy": TaskConfig(
         hidden=128, batch=8, budget=100_000, learning_rate=5e-3, readout_rate=1e-1, closed=False
     ),
