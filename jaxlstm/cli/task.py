@@ -60,7 +60,7 @@ SIZES = {
     "learning_rate": (positive_real, "of Adam, but for the readout"),
     "readout_rate": (positive_real, "of Adam, for the readout"),
     "budget": (positive, "training sequences, at most, of each trial"),
-    "window": (positive, "steps of truncated BPTT, by default just too few for the lag,"),
+    "window": (positive, "steps of truncated BPTT"),
 }
 
 

@@ -61,7 +61,8 @@ hand, Adam. Contiguous streams of the text, the recurrent state carried from win
 --resume, to the bit. Ctrl-C saves. Exit code 0; 1 where the loss is no longer finite; 2 on bad
 input; 130 after Ctrl-C or SIGTERM. Without a text, and without any option: jaxlstm task reber."""
 EXAMPLE = """example: jaxlstm train --text plays.txt --hidden 256 --checkpoint run --plot run.png;
-after a kill: jaxlstm train --text plays.txt --checkpoint run --resume"""
+after a kill: jaxlstm train --text plays.txt --checkpoint run --resume; in two processes: the
+first with --coordinator HOST:PORT --num-processes 2 --process-id 0, the other with 1 as its last"""
 HELP = {
     "layers": "LSTMs, one on another",
     "hidden": "units of each",
