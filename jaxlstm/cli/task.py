@@ -238,6 +238,7 @@ def _table(task: Task, methods: list[dict[str, Any]]) -> Table:
     table = Table(
         title=f"{task.name}, T = {task.time_lag}: training sequences to the criterion",
         caption=f"Criterion: {task.criterion.in_words}. {_since_1997(task, methods[0]['config'])}",
+        caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -45,7 +45,7 @@ def copy_memory(time_lag: int = 10) -> Task:
     )
     draw = partial(_draw, time_lag)
     sizes = (time_lag, time_lag + COPIED, LETTERS + 2, LETTERS + 1)
-    return Task("copy", *sizes, draw, copy_loss, copy_margin, criterion, None)
+    return Task("copy", *sizes, draw, copy_loss, copy_margin, criterion)
 
 
 def chance(time_lag: int) -> float:

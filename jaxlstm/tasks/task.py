@@ -90,7 +90,7 @@ class Task(NamedTuple):
     loss: Measure
     error: Measure
     criterion: Criterion
-    published: Published | None
+    published: Published | None = None
 
 
 def sequences(task: Task, *, batch: int, seed: int) -> Iterator[Batch]:

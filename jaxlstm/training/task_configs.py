@@ -31,7 +31,7 @@ def task_config(task: Task, **given: Any) -> TaskConfig:
     """The configuration for a task, but for what is given.
 
     Args:
-        task: from ``jaxlstm.tasks``.
+        task: from ``jaxlstm.tasks``, or one of your own, which gets the defaults.
         given: fields of ``TaskConfig``.
 
     Raises:
@@ -43,7 +43,7 @@ def task_config(task: Task, **given: Any) -> TaskConfig:
     (4, 500, 250)
     """
     of_lag = {"time_scale": task.time_lag, "window": task.shortest_lag}
-    return dataclasses.replace(CONFIGS[task.name], **of_lag | given)
+    return dataclasses.replace(CONFIGS.get(task.name, TaskConfig()), **of_lag | given)
 
 
 def rnn_config(task: Task, config: TaskConfig) -> TaskConfig:
