@@ -27,7 +27,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jaxtyping
 
-jaxtyping.install_import_hook("jaxlstm", "beartype.beartype")
+jaxtyping.install_import_hook("jaxlstm", "checked_once.checked_once")
 
 import jax
 
