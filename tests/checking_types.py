@@ -50,17 +50,23 @@ def _without_shapes(function: Callable) -> Callable:
 def has_shapes(function: Callable) -> bool:
     """Whether an annotation names one; a string may."""
     annotations = function.__annotations__.values()
-    return any(isinstance(a, str) or "jaxtyping" in repr(a) for a in annotations)
+    return any(isinstance(a, str) or _names_shapes(a) for a in annotations)
+
+
+def _names_shapes(annotation: Any) -> bool:
+    return "jaxtyping" in repr(annotation)
 
 
 def checked_once(function: Callable) -> Callable:
     """beartype of what jaxtyping checks with: a function of no body, known by its signature.
 
     A nested function is decorated again whenever the one around it is called, and beartype would
-    write and compile the same code anew.
+    write and compile the same code anew. Its annotations are new each time, too, but read the same.
     """
     presence = len(function.__defaults__ or ()), frozenset(function.__kwdefaults__ or ())
-    annotations = tuple(function.__annotations__.items())
+    annotations = tuple(
+        (name, repr(a) if _names_shapes(a) else a) for name, a in function.__annotations__.items()
+    )
     key = function.__module__, function.__qualname__, function.__code__, presence, annotations
     if key not in _checked:
         _checked[key] = beartype(function)
