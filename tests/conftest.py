@@ -25,9 +25,9 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):  # a worker has its parent's
     os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
-import jaxtyping
+import checking_types
 
-jaxtyping.install_import_hook("jaxlstm", "beartype.beartype")
+checking_types.install("jaxlstm")
 
 import jax
 

@@ -60,16 +60,11 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(
-    st.sampled_from(SIGNATURES),
-    SEEDS,
-    st.booleans(),
-    st.sampled_from(KEPT),
-    st.sampled_from((TANH, SIGMOID)),
-)
-def test_gradients_are_those_of_autodiff(signature, seed, masks, kept, activations):
-    problem = draw(seed, *signature, jnp.float64, masks=masks)
-    assert_gradients_agree(only(problem, kept), activations)
+@given(st.integers(0, len(SIGNATURES) - 1), SEEDS, st.booleans(), st.sampled_from(KEPT))
+def test_gradients_are_those_of_autodiff(number, seed, masks, kept):
+    """Every signature with masks and without, and once with each activation."""
+    problem = draw(seed, *SIGNATURES[number], jnp.float64, masks=masks)
+    assert_gradients_agree(only(problem, kept), (TANH, SIGMOID)[(number + masks) % 2])
 
 
 @pytest.mark.parametrize("kept", KEPT)

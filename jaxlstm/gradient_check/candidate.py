@@ -14,6 +14,7 @@ from jaxlstm.gradient_check.call import (
     is_floating,
     output_name,
     place_of,
+    traced,
     with_dtype,
 )
 from jaxlstm.gradient_check.comparison import Mismatch
@@ -91,11 +92,11 @@ def _elsewhere(rng: np.random.Generator, leaf: ndarray) -> ndarray:
 
 def structure_mismatches(tested: Candidate, point: Point, dtype: Any) -> list[Mismatch]:
     """How the candidate's outputs differ from the reference's in structure, shapes and dtypes."""
-    expected = jax.eval_shape(point.call.whole, point.floats, point.others)
+    expected = traced.eval_shape(point.call, point.floats, point.others)
     try:
         floats = jax.tree.map(jax.numpy.asarray, point.floats)
-        run = jax.eval_shape if tested.jit else lambda function, *rest: function(*rest)
-        came = jax.tree.map(with_dtype, run(tested.call.whole, floats, point.others))
+        run = traced.eval_shape if tested.jit else Call.whole
+        came = jax.tree.map(with_dtype, run(tested.call, floats, point.others))
     except Exception as error:
         words = f"the candidate raised {first_line(error)}{place_of(error)}"
         return [Mismatch("raises", dtype.name, words)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy import ndarray
 
-from jaxlstm.gradient_check.call import Point, first_line, is_floating
+from jaxlstm.gradient_check.call import Point, first_line, is_floating, traced
 from jaxlstm.gradient_check.candidate import Candidate
 from jaxlstm.gradient_check.comparison import RATIO_LIMIT
 from jaxlstm.gradient_check.hypotheses import Catalogue, Explanation, Hypothesis
@@ -150,7 +150,7 @@ def check_catalogue(catalogue: Catalogue, point: Point) -> None:
     """
     expected = [leaf.shape for leaf in point.floats]
     try:
-        shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
+        shapes = traced.eval_shape(point.call, point.floats, point.others)
         args = point.call.treedef.unflatten(_merged(point))
         cotangents = _like_outputs(shapes, point.cotangents)
         gradient = catalogue.gradient
@@ -328,7 +328,7 @@ def _effects(
 ) -> Iterator[list[ndarray]]:
     """What each changes in the gradient [sets, ...]."""
     point, number = evidence.point, len(evidence.sets[0])
-    shapes = jax.eval_shape(point.call.whole, point.floats, point.others)
+    shapes = traced.eval_shape(point.call, point.floats, point.others)
     runs = [(h, amount, s) for h, amount in tried for s in range(number)]
     found: list[list[ndarray]] = []
     for start in range(0, len(runs), CHUNK):

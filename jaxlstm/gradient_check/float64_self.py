@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jaxlstm.gradient_check.call import Call, rounded
+from jaxlstm.gradient_check.call import Call, rounded, traced
 
 
 def narrowest_inside(call: Call, floats: Any, others: Any, dtype: Any) -> tuple[Any, str | None]:
@@ -18,7 +18,7 @@ def narrowest_inside(call: Call, floats: Any, others: Any, dtype: Any) -> tuple[
     floating array to a narrower one, or random bits, which differ with the dtype they are drawn in.
     """
     with jax.enable_x64(True):
-        program = jax.make_jaxpr(call)(rounded(floats, np.float64), others)
+        program = traced.trace(call, rounded(floats, np.float64), others).jaxpr
     found = list(_equations(program.jaxpr))
     casts = [eqn.params["new_dtype"] for eqn in found if _narrows(eqn)]
     if casts:
