@@ -244,8 +244,10 @@ def numbers(line):
 
 
 def told_by(number, folder):
-    """The lines that one of two processes said."""
-    return [line for line in (folder / f"told_{number}").read_text().splitlines() if line]
+    """The lines that one of two processes said, after that it waits."""
+    first, *lines = filter(None, (folder / f"told_{number}").read_text().splitlines())
+    assert first.startswith(f"process {number} of 2 waits for the others at 127.0.0.1:")
+    return lines
 
 
 def wait_for(condition, processes=(), seconds=120):
@@ -288,7 +290,8 @@ def test_a_run_in_two_processes_is_stopped_killed_and_resumes_on_eight_devices(t
         code = processes[0].wait(100)
     wait_for(lambda: "lost" in (tmp_path / "told_0").read_text())
     assert code in (1, -signal.SIGABRT)  # which comes first, JAX's error or its abort
-    *measured, told = told_by(0, tmp_path)
+    where, *measured, told = told_by(0, tmp_path)
+    assert where == "4 devices in 2 processes, layout data."
     assert re.fullmatch(
         "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
         "all of them again with --resume to go on from the last checkpoint.",
@@ -307,7 +310,7 @@ def test_a_run_in_two_processes_is_stopped_killed_and_resumes_on_eight_devices(t
     assert_close(load(moving)[0].params, load(still)[0].params, 1e-11)
 
 
-OTHERS = "--process-id 1: expected the text and the options of process 0, got others."
+OTHERS = "--process-id 1: expected the text and the options of process 0, got another --"
 
 
 def test_two_processes_with_other_texts(tmp_path):
@@ -316,7 +319,7 @@ def test_two_processes_with_other_texts(tmp_path):
         (tmp_path / f"text_{number}").write_text(content)
     with two_processes(["train", "--text", f"{tmp_path}/text_{{}}", *SIZES], tmp_path) as processes:
         assert [process.wait(100) for process in processes] == [2, 2]
-    assert told_by(0, tmp_path) == told_by(1, tmp_path) == [f"jaxlstm train: {OTHERS}"]
+    assert told_by(0, tmp_path) == told_by(1, tmp_path) == [f"jaxlstm train: {OTHERS}text."]
 
 
 @pytest.fixture
@@ -342,10 +345,12 @@ def test_processes_differ_in_their_own_options_alone():
 
     check(TEXT)
     check(TEXT, log=None, process_id=1, checkpoint="there")
-    others = [{"seed": 4}, {"layout": "hidden"}, {"checkpoint": None}]
-    for text, options in [(text_of(CONTENT[::-1]), {}), *((TEXT, other) for other in others)]:
-        with pytest.raises(BadInputError, match=f"^{re.escape(OTHERS)}$"):
-            check(text, **options)
+    others = {"seed": 4}, {"layout": "hidden"}, {"checkpoint": None}
+    for options in others:
+        with pytest.raises(BadInputError, match=f"^{OTHERS}{next(iter(options))}.$"):
+            check(TEXT, **options)
+    with pytest.raises(BadInputError, match=f"^{OTHERS}seed and another --text.$"):
+        check(text_of(CONTENT[::-1]), seed=5)
 
 
 @pytest.mark.usefixtures("two")

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import re
 import signal
@@ -15,18 +14,19 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from numpy import ndarray
 
 from jaxlstm.cli.arguments import BadInputError, not_negative, positive
 from jaxlstm.gradient_check.call import first_line
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import TrainConfig
-from jaxlstm.training.sharding import LAYOUTS, make_mesh
+from jaxlstm.training.sharding import LAYOUTS, layout_of, make_mesh
 
 MEETING = 300
 """Seconds in which all processes must have been started."""
@@ -88,6 +88,12 @@ def mesh_for(options: argparse.Namespace, config: TrainConfig) -> Mesh | None:
         raise BadInputError(f"--{error}") from error
 
 
+def in_words(mesh: Mesh) -> str:
+    """Where a run is."""
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{mesh.size} devices{processes}, layout {layout_of(mesh)}"
+
+
 @contextlib.contextmanager
 def connected(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """Joins the run's other processes, and gives the options of this one.
@@ -141,7 +147,11 @@ def _several(options: argparse.Namespace) -> bool:
 
 
 def _ended(options: argparse.Namespace, why: str) -> str:
-    return f"process {options.process_id} of {options.num_processes} ended: {why}."
+    return f"{_place(options)} ended: {why}."
+
+
+def _place(options: argparse.Namespace) -> str:
+    return f"process {options.process_id} of {options.num_processes}"
 
 
 def _lost(options: argparse.Namespace) -> str:
@@ -198,6 +208,7 @@ def _initialize(options: argparse.Namespace) -> None:
         socket.getaddrinfo(host.strip("[]"), port)
         if options.process_id == 0:
             socket.create_server(("", int(port))).close()
+        print(f"{_place(options)} waits for the others at {options.coordinator}.", file=sys.stderr)
         jax.distributed.initialize(
             options.coordinator,
             options.num_processes,
@@ -233,15 +244,22 @@ def check_alike(options: argparse.Namespace, text: Text) -> None:
     """Requires the same run in every process."""
     if jax.process_count() == 1:
         return
-    shared = {name: value for name, value in vars(options).items() if name not in OWN}
-    described = json.dumps([shared, options.checkpoint is None, fingerprint(text)])
-    digest = np.frombuffer(hashlib.sha256(described.encode()).digest(), np.uint32)
-    digests = multihost_utils.process_allgather(digest)
-    others = [process for process, other in enumerate(digests) if (other != digests[0]).any()]
-    if others:
+    alike = {name: value for name, value in vars(options).items() if name not in OWN}
+    alike |= {"checkpoint": options.checkpoint is None, "text": fingerprint(text)}
+    digests = multihost_utils.process_allgather(np.stack([*map(_digest, alike.values())]))
+    differ = (digests != digests[0]).any(-1)
+    if differ.any():
+        process = int(differ.any(-1).argmax())
+        names = [name for name, other in zip(alike, differ[process], strict=True) if other]
+        told = " and another ".join(f"--{name.replace('_', '-')}" for name in names)
         raise BadInputError(
-            f"--process-id {others[0]}: expected the text and the options of process 0, got others."
+            f"--process-id {process}: expected the text and the options of process 0, "
+            f"got another {told}."
         )
+
+
+def _digest(value: Any) -> ndarray:
+    return np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint32)
 
 
 def check_shared(folder: Path) -> None:

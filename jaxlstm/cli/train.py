@@ -39,6 +39,7 @@ from jaxlstm.cli.distributed import (
     check_alike,
     check_shared,
     connected,
+    in_words,
     mesh_for,
 )
 from jaxlstm.cli.plots import plotting
@@ -151,7 +152,6 @@ def run(options: argparse.Namespace) -> int:
             check_alike(options, text)
             begin = _resumed if options.resume else _fresh
             start = begin(options, text, given)
-            check_streams(start.config, text)
         stack.enter_context(jax.enable_x64(start.config.dtype == "float64"))
         save = _saving(options, text, start, stack)
         try:
@@ -181,6 +181,7 @@ def _fresh(options: argparse.Namespace, text: Text, given: dict[str, Any]) -> St
         )
     with users_options():
         config = TrainConfig(**given)
+    check_streams(config, text)
     with jax.enable_x64(config.dtype == "float64"):
         mesh = mesh_for(options, config)
         return Start(config, init_train_state(config, len(text.vocabulary), mesh), mesh)
@@ -255,6 +256,8 @@ def _train(options: argparse.Namespace, text: Text, start: Start, save: Save, st
     config, done = start.config, int(start.state.step)
     records = _records_up_to(options, done)
     before, began = records[-1]["seconds"] if records else 0.0, time.monotonic()
+    if start.mesh and options.json != "-":
+        print(f"{in_words(start.mesh)}.")
     with _progress(config, done) as show, _log(options, records) as write:
         for state, report in training(config, text, start.state, stop=stop, mesh=start.mesh):
             done = report.step
