@@ -121,8 +121,9 @@ def plot_task(result: Mapping[str, Any]) -> Figure:
         for n, trial in enumerate(method["trials"]):
             _draw_trial(losses, shares, trial, colour, None if n else method["name"])
     if result["published"]:
-        for axes in (losses, shares):
-            axes.axvline(result["published"]["sequences"], color="0.4", linestyle="--")
+        for axes, label in ((losses, "1997"), (shares, None)):
+            number = result["published"]["sequences"]
+            axes.axvline(number, color="0.4", linestyle="--", label=label)
     losses.set(yscale="log", ylabel="training loss")
     losses.set_title(f"{result['task']}, T = {result['time_lag']}", fontsize=10)
     shares.set(xlabel="training sequences", ylabel="share right", ylim=(-0.03, 1.03))

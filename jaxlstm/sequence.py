@@ -99,7 +99,8 @@ def lstm(
         length. Each takes a cotangent, and every floating argument gets a gradient.
 
     ``jax.grad``, ``jax.jvp`` and all that is made of them work; second derivatives are JAX's own of
-    these first ones.
+    these first ones. Where ``lstm`` itself is given to ``jax.jit``, the last three arguments are
+    static: ``static_argnames=("activations", "residuals", "precision")``.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or values that do not fit, in one sentence, before

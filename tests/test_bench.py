@@ -253,6 +253,13 @@ def test_bad_options_get_one_line(capsys, option, given, expected):
     assert expected in capsys.readouterr().err
 
 
+def test_what_is_asked_for_and_missing_gets_one_sentence(monkeypatch, capsys):
+    missing = {"torch": "No module named 'torch'"}
+    monkeypatch.setattr("jaxlstm.cli.bench.find_peers", lambda _: ({}, missing))
+    assert main(["bench", "--only", "torch"]) == 2
+    assert capsys.readouterr().err == "jaxlstm bench: --only torch: No module named 'torch'.\n"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -109,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
     figures = plotting(options.plot) if options.plot else None
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the others need memory too
     peers, missing = find_peers(_names(options))
+    for name in missing.keys() & set(options.only or ()):
+        raise BadInputError(f"--only {name}: {missing[name].rstrip('.')}.")
     console, about = Console(quiet=options.json == "-"), _about(options, missing)
     console.print(_told(about), highlight=False, markup=False)
     with jax.enable_x64(options.dtype == "float64"):

@@ -79,6 +79,22 @@ class Task(NamedTuple):
         error: of each sequence, for the criterion.
         criterion: when the task is learned.
         published: what the LSTM of 1997 needed, where there is a number.
+
+    One of your own, the first of three symbols to be told after T steps, for
+    ``training.to_criterion(task, task_config(task))``:
+
+    >>> from jaxlstm.training import task_config
+    >>> def draw(key, batch, T=4):
+    ...     symbols = jax.random.randint(key, (T, batch), 0, 3)
+    ...     return Batch(jax.nn.one_hot(symbols, 3), symbols[0], jnp.full(batch, T))
+    >>> def loss(outputs, batch):
+    ...     return cross_entropy(at_end(outputs, batch.lengths), batch.targets)
+    >>> wanted = Criterion("each of 100 is told with a probability above a half", 100, 0.69)
+    >>> task = Task("first", 4, 3, 3, 3, draw, loss, loss, wanted)
+    >>> bool((next(sequences(task, batch=9, seed=0)).targets < 3).all())
+    True
+    >>> task_config(task, hidden=8).time_scale
+    4
     """
 
     name: str

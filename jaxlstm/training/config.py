@@ -96,7 +96,8 @@ class TaskConfig:
             cell over that many steps.
         closed: whether input gates start at 1/(time_scale + 1), so that what comes in meanwhile
             does not fill the cell, or half open.
-        budget: training sequences after which a run ends without success.
+        budget: training sequences, at most, of a run without success; a multiple of 25 batches
+            is used of it.
 
     Raises:
         ValueError, TypeError: values out of range, in one sentence.
