@@ -162,13 +162,13 @@ def _lstm(config: TaskConfig, gradient: str) -> Method:
 
 
 def _check_memory(task: Task, config: TaskConfig) -> None:
-    """Of the sequences that the criterion is tested on, and of the parameters."""
+    """Of the parameters, and of the sequences that the criterion is tested on."""
+    weights = 4 * config.hidden * (config.hidden + task.input_size)
+    check_fits("--hidden", "parameters and optimizer", 4 * 4 * weights)
     drawn = partial(task.draw, jax.random.key(0), task.criterion.sequences)
     time, sequences, _ = jax.eval_shape(drawn).inputs.shape
     numbers = task.input_size + task.output_size + 5 * config.hidden
     check_fits("--time-lag", "test sequences", 4 * time * sequences * numbers)
-    weights = 4 * config.hidden * (config.hidden + task.input_size)
-    check_fits("--hidden", "parameters and optimizer", 4 * 4 * weights)
 
 
 def _train(task: Task, methods: list[Method], seeds: range) -> Trials:
