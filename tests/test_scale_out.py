@@ -206,8 +206,8 @@ PROCESS = "import sys; from jaxlstm.cli import main; sys.exit(main(sys.argv[1:])
 
 
 @contextmanager
-def two_processes(command, folder):
-    """With two devices each; what each says goes to a file, and none outlives the test.
+def two_processes(command, folder, devices=1):
+    """With so many devices each; what each says goes to a file, and none outlives the test.
 
     A {} in the command stands for the number of the process.
     """
@@ -217,7 +217,7 @@ def two_processes(command, folder):
         for number in "01":
             told = stack.enter_context(open(folder / f"told_{number}", "w"))
             own = [part.format(number) for part in command]
-            given = [*own, "--devices", "2", *joined, number]
+            given = [*own, "--devices", str(devices), *joined, number]
             process = subprocess.Popen(
                 [sys.executable, "-c", PROCESS, *given], stderr=told, stdout=told
             )
@@ -270,11 +270,12 @@ def test_a_run_in_two_processes_is_stopped_killed_and_resumes_on_eight_devices(t
         return lambda: max(log_of(tmp_path / "moving.jsonl"), default=0) >= step
 
     fresh = [*command, "--steps", "99999", "--checkpoint", str(moving), *log]
-    with two_processes(fresh, tmp_path) as processes:
+    with two_processes(fresh, tmp_path, devices=2) as processes:
         wait_for(reported(20), processes)
         processes[1].terminate()
         assert [process.wait(100) for process in processes] == [130, 130]
-    (*_, told), by_other = told_by(0, tmp_path), told_by(1, tmp_path)
+    (where, *_, told), by_other = told_by(0, tmp_path), told_by(1, tmp_path)
+    assert where == "4 devices in 2 processes, layout data."
     stopped = steps_saved(moving)[-1]
     assert told.startswith(f"jaxlstm train: stopped after step {stopped} and saved; go on with: ")
     assert told.endswith("--num-processes 2 --process-id 0 --resume")
@@ -285,13 +286,13 @@ def test_a_run_in_two_processes_is_stopped_killed_and_resumes_on_eight_devices(t
 
     resumed = ["train", "--text", str(text), "--checkpoint", str(moving), *log, "--resume"]
     with two_processes(resumed, tmp_path) as processes:
-        wait_for(reported(stopped + 20), processes)
+        wait_for(reported(stopped + 1), processes)
         processes[1].kill()
         code = processes[0].wait(100)
     wait_for(lambda: "lost" in (tmp_path / "told_0").read_text())
     assert code in (1, -signal.SIGABRT)  # which comes first, JAX's error or its abort
     where, *measured, told = told_by(0, tmp_path)
-    assert where == "4 devices in 2 processes, layout data."
+    assert where == "2 devices in 2 processes, layout data."
     assert re.fullmatch(
         "jaxlstm train: process 0 of 2 ended: (it was killed, or )?another process was lost; start "
         "all of them again with --resume to go on from the last checkpoint.",

@@ -31,7 +31,7 @@ from jaxlstm.training.sharding import LAYOUTS, layout_of, make_mesh
 MEETING = 300
 """Seconds in which all processes must have been started."""
 HEARTBEAT = 30
-"""Seconds without a sign of life after which a process is lost; one that died is lost at once."""
+"""Seconds without a sign of life after which a process is lost; one that died is lost earlier."""
 SHUTDOWN = 15
 """Seconds that a process waits for the others at its end."""
 GRACE = 5
