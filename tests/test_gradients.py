@@ -62,7 +62,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.integers(0, len(SIGNATURES) - 1), SEEDS, st.booleans(), st.sampled_from(KEPT))
 def test_gradients_are_those_of_autodiff(number, seed, masks, kept):
-    """Every signature with masks and without, and once with each activation."""
+    """A signature has one activation with masks, and the other without."""
     problem = draw(seed, *SIGNATURES[number], jnp.float64, masks=masks)
     assert_gradients_agree(only(problem, kept), (TANH, SIGMOID)[(number + masks) % 2])
 

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from numpy import ndarray
 
-from jaxlstm.cli.arguments import BadInputError, not_negative, positive
+from jaxlstm.cli.arguments import BadInputError, not_negative, positive, users_options
 from jaxlstm.gradient_check.call import first_line
 from jaxlstm.tasks.text import Text, fingerprint
 from jaxlstm.training import TrainConfig
@@ -82,10 +82,8 @@ def _address(text: str) -> str:
 
 def mesh_for(options: argparse.Namespace, config: TrainConfig) -> Mesh | None:
     """The mesh that was asked for."""
-    try:
+    with users_options():
         return make_mesh(config, options.layout or "data", options.devices)
-    except ValueError as error:
-        raise BadInputError(f"--{error}") from error
 
 
 def in_words(mesh: Mesh) -> str:

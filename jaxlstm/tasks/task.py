@@ -12,6 +12,7 @@ from jaxlstm.readout import cross_entropy
 from jaxlstm.validation import check_seed, check_size
 
 LONGEST_LAG = 100_000
+"""A hundred times the longest that was published."""
 
 
 class Batch(NamedTuple):
